@@ -1,0 +1,98 @@
+"""How kernels are compiled; the one place that names compiler flags.
+
+A kernel takes arrays and scalars and fills arrays its caller allocated. `kernel` and
+`strict_kernel` decorate what other kernels call; `entry` decorates what Python calls.
+All of it is plain Python under NUMBA_DISABLE_JIT=1.
+
+Compiled entries are cached beside their module with all they call inside. The cache sees
+changes of that module only: after editing a kernel that another module calls, remove
+`__pycache__/*.nb?` of this package.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit, types
+from numba.core.dispatcher import Dispatcher
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+JIT = isinstance(njit(lambda: None), Dispatcher)
+"""False under NUMBA_DISABLE_JIT=1."""
+
+SAFE_FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
+"""Reordering and fusing only: with nnan or ninf, NaN checks are silently dropped."""
+
+
+def kernel(function: F) -> F:
+    """Compile for use by other kernels; float sums may be reordered."""
+    return cast(F, njit(nogil=True, fastmath=SAFE_FASTMATH, error_model="numpy")(function))
+
+
+def strict_kernel(function: F) -> F:
+    """Compile for use by other kernels; float sums keep their order."""
+    return cast(F, njit(nogil=True, error_model="numpy")(function))
+
+
+def entry(*signature: Any, returns: Any = types.void) -> Callable[[F], F]:
+    """Compile for calls from Python, at the first call, for exactly the types of `signature`.
+
+    Arrays declared `in_*` are read-only, and a writable array converts to a read-only one:
+    memory-mapped and ordinary arrays run the same code, and nothing is compiled twice.
+    """
+
+    def decorate(function: F) -> F:
+        compiled: Callable[..., Any] | None = None
+
+        @functools.wraps(function)
+        def call(*args: Any) -> Any:
+            nonlocal compiled
+            if compiled is None:
+                compiled = _compile(function, returns(*signature))
+            return compiled(*args)
+
+        return cast(F, call)
+
+    return decorate
+
+
+def _compile(function: Callable[..., Any], signature: Any) -> Callable[..., Any]:
+    if JIT:
+        return cast(
+            Callable[..., Any],
+            njit(signature, nogil=True, cache=True, fastmath=SAFE_FASTMATH, error_model="numpy")(
+                function
+            ),
+        )
+
+    def interpreted(*args: Any) -> Any:
+        with np.errstate(all="ignore"):  # compiled code does not warn either
+            return function(*args)
+
+    return interpreted
+
+
+def _array(dtype: Any, ndim: int, *, readonly: bool) -> Any:
+    return types.Array(dtype, ndim, "C", readonly=readonly)
+
+
+i64 = types.int64
+f32 = types.float32
+f64 = types.float64
+boolean = types.boolean
+in_f32 = _array(f32, 1, readonly=True)
+in_f32_2d = _array(f32, 2, readonly=True)
+in_f64 = _array(f64, 1, readonly=True)
+in_i32 = _array(types.int32, 1, readonly=True)
+in_i64 = _array(i64, 1, readonly=True)
+in_i64_2d = _array(i64, 2, readonly=True)
+in_u8 = _array(types.uint8, 1, readonly=True)
+out_f32 = _array(f32, 1, readonly=False)
+out_f64 = _array(f64, 1, readonly=False)
+out_f64_2d = _array(f64, 2, readonly=False)
+out_i32 = _array(types.int32, 1, readonly=False)
+out_i64 = _array(i64, 1, readonly=False)

@@ -1,0 +1,171 @@
+"""The only module that opens, syncs and renames.
+
+A file appears whole or not at all: it is written beside its place, synced, renamed, and the
+directory synced. An OSError leaves as OperationalError naming the path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hybridq.errors import OperationalError
+
+Uint8s = npt.NDArray[np.uint8]
+
+TEMPORARY_SUFFIX = ".tmp"
+"""Ends the name of a file not yet in its place; one found at open is left from a crash."""
+
+
+class Sink(Protocol):
+    """A file being written."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`."""
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Overwrite bytes already appended."""
+
+
+class Files(Protocol):
+    """What storage asks of a file system."""
+
+    def write_atomic(self, path: Path, write: Callable[[Sink], None]) -> None:
+        """Create or replace `path` with what `write` writes; durable on return.
+
+        If anything fails, also in `write`, the old file (or none) is what remains.
+        """
+
+    def map_readonly(self, path: Path) -> Uint8s:
+        """Map the file; the array is read-only and keeps the mapping alive. Empty if it is."""
+
+    def size(self, path: Path) -> int:
+        """Return the length in bytes."""
+
+    def list(self, path: Path) -> list[str]:
+        """Return the names in a directory, sorted; none if there is no such directory."""
+
+    def make_dir(self, path: Path) -> None:
+        """Create the directory, durably, unless it exists."""
+
+    def remove(self, path: Path) -> None:
+        """Remove the file, durably, if it exists."""
+
+
+class OsFiles:
+    """The operating system's files.
+
+    The methods that end in `_step` are the points where a write can be cut short.
+    """
+
+    def write_atomic(self, path: Path, write: Callable[[Sink], None]) -> None:
+        """Create or replace `path` with what `write` writes; durable on return."""
+        temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+        with _named(path, "write"):
+            try:
+                descriptor = self.open_step(temporary)
+                try:
+                    write(_DescriptorSink(self, descriptor))
+                    self.sync_step(descriptor)
+                finally:
+                    os.close(descriptor)
+                self.rename_step(temporary, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise
+            self.sync_directory_step(path.parent)
+
+    def map_readonly(self, path: Path) -> Uint8s:
+        """Map the file; the array is read-only and keeps the mapping alive. Empty if it is."""
+        with _named(path, "read"), path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return np.frombuffer(b"", np.uint8)
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+
+    def size(self, path: Path) -> int:
+        """Return the length in bytes."""
+        with _named(path, "read"):
+            return path.stat().st_size
+
+    def list(self, path: Path) -> list[str]:
+        """Return the names in a directory, sorted; none if there is no such directory."""
+        with _named(path, "list"):
+            try:
+                return sorted(os.listdir(path))  # noqa: PTH208 - names, not paths
+            except FileNotFoundError:
+                return []
+
+    def make_dir(self, path: Path) -> None:
+        """Create the directory, durably, unless it exists."""
+        with _named(path, "create"):
+            if not path.is_dir():
+                path.mkdir(parents=True, exist_ok=True)
+                self.sync_directory_step(path.parent)
+
+    def remove(self, path: Path) -> None:
+        """Remove the file, durably, if it exists."""
+        with _named(path, "remove"):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return
+            self.sync_directory_step(path.parent)
+
+    def open_step(self, path: Path) -> int:
+        """Open a new or emptied file for writing; return its descriptor."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+
+    def write_step(self, descriptor: int, data: memoryview, offset: int) -> int:
+        """Write some of `data` at `offset`; return how many bytes."""
+        return os.pwrite(descriptor, data, offset)
+
+    def sync_step(self, descriptor: int) -> None:
+        """Make the file's bytes durable."""
+        os.fsync(descriptor)
+
+    def rename_step(self, source: Path, target: Path) -> None:
+        """Put the file in its place."""
+        source.replace(target)
+
+    def sync_directory_step(self, path: Path) -> None:
+        """Make the names in a directory durable."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class _DescriptorSink:
+    def __init__(self, files: OsFiles, descriptor: int) -> None:
+        self.files = files
+        self.descriptor = descriptor
+        self.length = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.write_at(self.length, data)
+        self.length += memoryview(data).nbytes
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        rest = memoryview(data).cast("B")
+        while len(rest) > 0:
+            written = self.files.write_step(self.descriptor, rest, offset)
+            rest = rest[written:]
+            offset += written
+
+
+@contextlib.contextmanager
+def _named(path: Path, verb: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OperationalError(f'cannot {verb} "{path}": {reason}') from error
