@@ -1,0 +1,390 @@
+"""What the SQL front makes of a statement: frozen nodes, free of any parser's types."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+ParameterName: TypeAlias = str
+"""`hq1`, `hq2` … for `?` and `$1`; the name itself for `$name` and `:name`."""
+
+
+class Metric(enum.IntEnum):
+    """Distance of an index; the values are the kernels' metric codes."""
+
+    L2 = 0
+    COSINE = 1
+    IP = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableName:
+    """A table as written: parts that were not written are None."""
+
+    name: str
+    schema: str | None = None
+    catalog: str | None = None
+    alias: str | None = None
+
+    def sql(self) -> str:
+        """Return the quoted, dotted name without the alias."""
+        parts = [p for p in (self.catalog, self.schema, self.name) if p is not None]
+        return ".".join(quote(p) for p in parts)
+
+
+def quote(identifier: str) -> str:
+    """Return `identifier` as a quoted SQL identifier."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return `text` as a SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A value known only when the statement runs."""
+
+    name: ParameterName
+
+
+class LiteralKind(enum.Enum):
+    """How a constant was written, which decides how DuckDB casts it."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    BOOLEAN = "boolean"
+    NULL = "null"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A constant of the statement, as text."""
+
+    kind: LiteralKind
+    text: str
+
+
+Value: TypeAlias = Parameter | Constant
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """`column op value`; op is one of = <> < <= > >=."""
+
+    column: str
+    op: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """`column BETWEEN low AND high`, both included."""
+
+    column: str
+    low: Value
+    high: Value
+
+
+@dataclass(frozen=True, slots=True)
+class InList:
+    """`column IN (values)`."""
+
+    column: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IsNull:
+    """`column IS NULL`, or IS NOT NULL."""
+
+    column: str
+    negated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A conjunct only DuckDB can evaluate."""
+
+    reason: str
+
+
+Leaf: TypeAlias = Compare | Between | InList | IsNull
+
+
+@dataclass(frozen=True, slots=True)
+class Conjunct:
+    """One AND-ed part of a WHERE: its text, and its leaf if it may compile."""
+
+    text: str
+    leaf: Leaf | Opaque
+    columns: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Radius:
+    """`distance < value` or `distance <= value` in the WHERE."""
+
+    value: Value
+    inclusive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueryText:
+    """A query vector only DuckDB can evaluate: a subquery, a function of a parameter."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueryValue:
+    """A query vector given as a parameter or a string or array literal."""
+
+    value: Value
+
+
+QueryVector: TypeAlias = QueryText | QueryValue
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """A distance between a column and a constant query vector.
+
+    `negated` marks inner_product, which is minus the ip distance.
+    """
+
+    metric: Metric
+    column: str
+    query: QueryVector
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Star:
+    """`*` or `t.*`: every column of the table in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnItem:
+    """A plain column of the table in the select list; `label` None means the column's own name."""
+
+    column: str
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceItem:
+    """A distance in the select list."""
+
+    distance: Distance
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionItem:
+    """Anything else in the select list: its text without alias, columns it names."""
+
+    text: str
+    label: str | None
+    distance: Distance | None
+
+
+Item: TypeAlias = Star | ColumnItem | DistanceItem | ExpressionItem
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """A further sort key after the distance: a plain column."""
+
+    column: str
+    descending: bool
+    nulls_first: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopK:
+    """`SELECT items FROM table WHERE … ORDER BY distance, sort_keys LIMIT limit OFFSET offset`.
+
+    Texts have their parameters named ($hq1 …). `fallback` is the whole statement in DuckDB's
+    SQL with distance operators as functions; `with_text` the WITH clause before it, if any.
+    """
+
+    table: TableName
+    items: tuple[Item, ...]
+    conjuncts: tuple[Conjunct, ...]
+    radius: Radius | None
+    distance: Distance
+    sort_keys: tuple[SortKey, ...]
+    limit: Value
+    offset: Value | None
+    fallback: str
+    with_text: str
+    parameters: tuple[ParameterName, ...]
+    unqualified: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """A statement with TopK selects inside: the text between them, and they themselves.
+
+    `pieces` has one more entry than `topks`; the i-th select stands between pieces i and i+1.
+    """
+
+    pieces: tuple[str, ...]
+    topks: tuple[TopK, ...]
+    fallback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passthrough:
+    """SQL that is DuckDB's: passed on as written.
+
+    `writes` says whether an indexed table may change: None for no, a table if it is known which,
+    ANY_TABLE otherwise. `schema_change` is set for DDL.
+    """
+
+    text: str
+    writes: TableName | AnyTable | None = None
+    schema_change: bool = False
+    rewritten: bool = False
+    why_not: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnyTable:
+    """A write whose target cannot be told from its text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """INSERT, UPDATE or DELETE of one table; `text` has no RETURNING appended yet."""
+
+    kind: str
+    table: TableName
+    text: str
+    has_returning: bool
+    assigned: frozenset[str]
+    has_with: bool
+    columns: tuple[str, ...] | None
+    single_values: SingleValues | None
+    rewritten: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SingleValues:
+    """`INSERT … VALUES (one row)`: the text before VALUES, the row's expressions, the text after."""
+
+    head: str
+    row: str
+    tail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateIndex:
+    """CREATE INDEX … USING ann | ivfflat | hnsw."""
+
+    name: str | None
+    table: TableName
+    column: str
+    metric: str | None
+    include: tuple[str, ...] | None
+    options: tuple[tuple[str, object], ...]
+    if_not_exists: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropIndex:
+    """DROP INDEX, of ours or of DuckDB's: only the catalog can tell."""
+
+    name: str
+    if_exists: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reindex:
+    """REINDEX INDEX name | TABLE name | name."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Analyze:
+    """ANALYZE [table]."""
+
+    table: TableName | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateExtension:
+    """CREATE EXTENSION [IF NOT EXISTS] name."""
+
+    name: str
+    if_not_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetSetting:
+    """SET name = value, of ours or of DuckDB's."""
+
+    name: str
+    value: object
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResetSetting:
+    """RESET name."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """SHOW name: one of our settings, INDEXES, SETTINGS; otherwise DuckDB's."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """BEGIN, COMMIT or ROLLBACK."""
+
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explain:
+    """EXPLAIN [ANALYZE] [(options)] statement."""
+
+    statement: Statement
+    analyze: bool
+    json: bool
+    text: str
+
+
+Statement: TypeAlias = (
+    TopK
+    | Embedded
+    | Passthrough
+    | Write
+    | CreateIndex
+    | DropIndex
+    | Reindex
+    | Analyze
+    | CreateExtension
+    | SetSetting
+    | ResetSetting
+    | Show
+    | Transaction
+    | Explain
+)

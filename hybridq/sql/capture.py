@@ -1,0 +1,156 @@
+"""What INSERT, UPDATE and DELETE change, told from their tokens.
+
+The statement itself stays verbatim: the session appends `RETURNING key` to it. Whatever cannot be
+told for certain (a key that is assigned, a target that is not a plain name) makes the write opaque,
+which is slower and never wrong.
+"""
+
+from __future__ import annotations
+
+from sqlglot.tokens import TokenType
+
+from hybridq.sql.lexical import Piece, closing, depths
+from hybridq.nodes import SingleValues, TableName, Write
+
+_NAMES = (TokenType.VAR, TokenType.IDENTIFIER)
+_VERBS = ("INSERT", "UPDATE", "DELETE")
+
+
+def table_at(piece: Piece, i: int) -> tuple[TableName, int] | None:
+    """Read `[catalog.][schema.]name` at token `i`; returns it and the index after it."""
+    parts: list[str] = []
+    while i < len(piece.tokens):
+        token = piece.tokens[i]
+        quoted = token.token_type == TokenType.IDENTIFIER
+        if not quoted and not token.text.isidentifier():
+            return None
+        parts.append(token.text)
+        i += 1
+        if i < len(piece.tokens) and piece.tokens[i].token_type == TokenType.DOT:
+            i += 1
+            continue
+        break
+    if not 1 <= len(parts) <= 3:
+        return None
+    padded = [None] * (3 - len(parts)) + parts
+    return TableName(catalog=padded[0], schema=padded[1], name=parts[-1]), i
+
+
+def write_of(piece: Piece) -> Write | None:
+    """Return the write that `piece` is, None where its target or shape is not certain."""
+    depth = depths(piece.tokens)
+    verbs = [
+        i
+        for i, token in enumerate(piece.tokens)
+        if depth[i] == 0 and piece.word(i) in _VERBS and token.token_type != TokenType.VAR
+    ]
+    has_with = piece.word(0) == "WITH"
+    if not verbs or (verbs[0] != 0 and not has_with):
+        return None
+    start = verbs[0]
+    kind = piece.word(start)
+    at = start + 1
+    if kind == "INSERT":
+        if piece.word(at) == "OR":
+            at += 2
+        if piece.word(at) != "INTO":
+            return None
+        at += 1
+    elif kind == "DELETE":
+        if piece.word(at) != "FROM":
+            return None
+        at += 1
+    if has_with and _writes_inside(piece, depth):
+        return None
+    found = table_at(piece, at)
+    if found is None:
+        return None
+    table, after = found
+    returning = any(
+        token.token_type == TokenType.RETURNING and depth[i] == 0
+        for i, token in enumerate(piece.tokens)
+    )
+    columns, body = _columns(piece, after) if kind == "INSERT" else (None, after)
+    return Write(
+        kind=kind,
+        table=table,
+        text=piece.text,
+        has_returning=returning,
+        assigned=_assigned(piece, depth, after),
+        has_with=has_with,
+        columns=columns,
+        single_values=None if has_with else _single_values(piece, depth, body, kind),
+    )
+
+
+def _writes_inside(piece: Piece, depth: list[int]) -> bool:
+    return any(
+        depth[i] > 0
+        and piece.word(i) in (*_VERBS, "MERGE")
+        and piece.tokens[i].token_type not in _NAMES
+        for i in range(len(piece.tokens))
+    )
+
+
+def _columns(piece: Piece, at: int) -> tuple[tuple[str, ...] | None, int]:
+    """Read `(a, b)` after an INSERT's table, if it is a column list."""
+    if piece.word(at) == "AS":
+        at += 2
+    if piece.word(at) != "(":
+        return None, at
+    end = closing(piece.tokens, at)
+    if end is None or piece.word(at + 1) in ("SELECT", "WITH", "VALUES", "FROM"):
+        return None, at
+    names = tuple(t.text for t in piece.tokens[at + 1 : end] if t.token_type != TokenType.COMMA)
+    return names, end + 1
+
+
+def _assigned(piece: Piece, depth: list[int], start: int) -> frozenset[str]:
+    """Return the columns that SET assigns (of an UPDATE, or of ON CONFLICT DO UPDATE)."""
+    names: set[str] = set()
+    setting = False
+    for i in range(start, len(piece.tokens)):
+        if depth[i] != 0:
+            continue
+        word = piece.word(i)
+        if word == "SET":
+            setting = True
+        elif setting and word in ("WHERE", "FROM", "RETURNING"):
+            setting = False
+        elif setting and word == "=" and i > 0:
+            before = piece.tokens[i - 1]
+            previous = piece.word(i - 2)
+            if before.token_type == TokenType.R_PAREN:
+                names.update(_row_targets(piece, i - 1))
+            elif previous in ("SET", ",", "."):
+                names.add(before.text.lower())
+    return frozenset(names)
+
+
+def _row_targets(piece: Piece, end: int) -> set[str]:
+    """`SET (a, b) = (…)`: the names inside the parentheses that close at `end`."""
+    names: set[str] = set()
+    i = end - 1
+    while i >= 0 and piece.word(i) != "(":
+        if piece.tokens[i].token_type != TokenType.COMMA:
+            names.add(piece.tokens[i].text.lower())
+        i -= 1
+    return names
+
+
+def _single_values(piece: Piece, depth: list[int], at: int, kind: str) -> SingleValues | None:
+    """Cut `INSERT … VALUES (row)` into head, row and tail."""
+    if kind != "INSERT" or piece.word(at) != "VALUES" or piece.word(at + 1) != "(":
+        return None
+    end = closing(piece.tokens, at + 1)
+    if end is None or piece.word(end + 1) == ",":
+        return None
+    words = {piece.word(i) for i in range(at, end)}
+    if "DEFAULT" in words:
+        return None
+    tokens = piece.tokens
+    return SingleValues(
+        head=piece.text[: tokens[at].start],
+        row=piece.text[tokens[at + 1].end + 1 : tokens[end].start],
+        tail=piece.text[tokens[end].end + 1 :],
+    )

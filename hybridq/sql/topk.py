@@ -1,0 +1,414 @@
+"""Recognise `SELECT … FROM t WHERE … ORDER BY distance LIMIT k`.
+
+    select id, v <-> ? as d from t where price < 10 and v <-> ? < 0.5 order by d, id limit 10
+    ->  TopK(table=t, distance=L2(v, $hq1), conjuncts=[price < 10], radius=0.5, …)
+
+A select that is not recognised is no error: DuckDB answers it exactly, and `NotTopK` says why.
+Texts of select items and conjuncts are slices of the statement, never printed again from a tree.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.tokens import Token, TokenType
+
+from hybridq.sql.dialect import generate, parse_tree
+from hybridq.sql.lexical import Piece, depths, piece_of
+from hybridq.nodes import (
+    ColumnItem,
+    Conjunct,
+    Distance,
+    DistanceItem,
+    ExpressionItem,
+    Item,
+    Metric,
+    Opaque,
+    QueryText,
+    QueryValue,
+    QueryVector,
+    Radius,
+    SortKey,
+    Star,
+    TableName,
+    TopK,
+)
+from hybridq.sql.predicate import conjuncts, leaf_of, strip, value_of
+
+_FUNCTIONS: dict[str, tuple[Metric, bool]] = {
+    "l2_distance": (Metric.L2, False),
+    "array_distance": (Metric.L2, False),
+    "list_distance": (Metric.L2, False),
+    "euclidean_distance": (Metric.L2, False),
+    "cosine_distance": (Metric.COSINE, False),
+    "array_cosine_distance": (Metric.COSINE, False),
+    "list_cosine_distance": (Metric.COSINE, False),
+    "negative_inner_product": (Metric.IP, False),
+    "array_negative_inner_product": (Metric.IP, False),
+    "list_negative_inner_product": (Metric.IP, False),
+    "array_negative_dot_product": (Metric.IP, False),
+    "list_negative_dot_product": (Metric.IP, False),
+    "inner_product": (Metric.IP, True),
+    "array_inner_product": (Metric.IP, True),
+    "list_inner_product": (Metric.IP, True),
+    "array_dot_product": (Metric.IP, True),
+    "list_dot_product": (Metric.IP, True),
+}
+DISTANCE_WORDS = frozenset(name.upper() for name in _FUNCTIONS)
+_CLAUSES = {
+    TokenType.FROM: "from",
+    TokenType.WHERE: "where",
+    TokenType.ORDER_BY: "order",
+    TokenType.LIMIT: "limit",
+    TokenType.OFFSET: "offset",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NotTopK:
+    """Why a select is left to DuckDB."""
+
+    reason: str
+
+
+class _Reject(Exception):  # noqa: N818 - control flow inside this module
+    """Leaves recognition with a reason."""
+
+
+def recognise(
+    piece: Piece, *, with_text: str = "", cte_names: frozenset[str] = frozenset()
+) -> TopK | NotTopK:
+    """Recognise the select `piece`, whose parameters are already named."""
+    tree = parse_tree(list(piece.tokens), piece.text)
+    if not isinstance(tree, exp.Select):
+        return NotTopK("the statement is not a plain SELECT")
+    try:
+        return _recognise(tree, piece, with_text, cte_names)
+    except _Reject as reject:
+        return NotTopK(str(reject))
+
+
+def _recognise(
+    tree: exp.Select, piece: Piece, with_text: str, cte_names: frozenset[str]
+) -> TopK:
+    table = _table(tree, cte_names)
+    scope = _Scope(table)
+    for clause in ("joins", "laterals", "group", "having", "qualify", "distinct", "windows"):
+        if tree.args.get(clause):
+            raise _Reject(f"it has a {clause.rstrip('s').upper()} clause")
+    for clause in ("sample", "with_", "with", "pivots", "into", "locks"):
+        if tree.args.get(clause):
+            raise _Reject(f"it has a {clause.rstrip('s_').upper()} clause")
+    order = tree.args.get("order")
+    if order is None or not order.expressions:
+        raise _Reject("it has no ORDER BY")
+    if tree.args.get("limit") is None:
+        raise _Reject("it has no LIMIT")
+    limit_node = tree.args["limit"]
+    limit = value_of(limit_node.expression) if isinstance(limit_node, exp.Limit) else None
+    offset_node = tree.args.get("offset")
+    offset = value_of(offset_node.expression) if offset_node is not None else None
+    if limit is None or (offset_node is not None and offset is None):
+        raise _Reject("LIMIT or OFFSET is not a constant or a parameter")
+    slices = _Slices(piece)
+    aliases = {e.alias.lower(): e.this for e in tree.expressions if isinstance(e, exp.Alias)}
+    distance = _order_distance(order.expressions[0], scope, aliases)
+    items = tuple(
+        _item(node, text, scope, distance)
+        for node, text in zip(tree.expressions, slices.items(len(tree.expressions)), strict=True)
+    )
+    sort_keys = tuple(_sort_key(e, scope, aliases) for e in order.expressions[1:])
+    where = tree.args.get("where")
+    radius, kept = _where(where.this, slices, scope, distance) if where is not None else (None, ())
+    unqualified = frozenset(
+        c.name.lower()
+        for c in tree.find_all(exp.Column)
+        if not c.table and c.find_ancestor(exp.Select) is tree and c.name.lower() not in aliases
+    )
+    return TopK(
+        table=table,
+        items=items,
+        conjuncts=kept,
+        radius=radius,
+        distance=distance,
+        sort_keys=sort_keys,
+        limit=limit,
+        offset=offset,
+        fallback=with_text + generate(tree),
+        with_text=with_text,
+        parameters=(),
+        unqualified=unqualified,
+    )
+
+
+def _table(tree: exp.Select, cte_names: frozenset[str]) -> TableName:
+    source = tree.args.get("from_") or tree.args.get("from")
+    node = source.this if source is not None else None
+    if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
+        raise _Reject("it does not read one plain table")
+    extra = set(node.args) - {"this", "db", "catalog", "alias"}
+    if any(node.args.get(name) for name in extra):
+        raise _Reject("its table has a join, a sample or a time")
+    alias = node.args.get("alias")
+    if alias is not None and alias.args.get("columns"):
+        raise _Reject("its table alias renames columns")
+    if not node.db and node.name.lower() in cte_names:
+        raise _Reject("it reads a WITH query, not a table")
+    return TableName(
+        name=node.name,
+        schema=node.db or None,
+        catalog=node.catalog or None,
+        alias=node.alias or None,
+    )
+
+
+class _Scope:
+    """Which column references are the table's own."""
+
+    def __init__(self, table: TableName) -> None:
+        self.names = {(table.alias or table.name).lower()}
+
+    def owns(self, node: exp.Expression) -> bool:
+        return (
+            isinstance(node, exp.Column)
+            and isinstance(node.this, exp.Identifier)
+            and not node.db
+            and (not node.table or node.table.lower() in self.names)
+        )
+
+    def owns_star(self, node: exp.Column) -> bool:
+        return not node.db and (not node.table or node.table.lower() in self.names)
+
+    def is_constant(self, node: exp.Expression) -> bool:
+        """Tell whether `node` depends on no row: columns may occur inside subqueries alone."""
+        return all(_inside(c, node) for c in _columns(node))
+
+
+def _columns(node: exp.Expression) -> list[exp.Column]:
+    return list(node.find_all(exp.Column))
+
+
+def _inside(column: exp.Column, root: exp.Expression) -> bool:
+    """Tell whether a Select lies between `column` and `root` (inclusive)."""
+    parent: exp.Expression | None = column.parent
+    while parent is not None:
+        if isinstance(parent, exp.Select):
+            return True
+        if parent is root:
+            return False
+        parent = parent.parent
+    return False
+
+
+def distance_function(node: exp.Expression) -> tuple[Metric, bool, exp.Expression, exp.Expression] | None:
+    """Return (metric, negated, left, right) of a call of a distance function."""
+    if isinstance(node, exp.EuclideanDistance):
+        return Metric.L2, False, node.this, node.expression
+    if isinstance(node, exp.CosineDistance):
+        return Metric.COSINE, False, node.this, node.expression
+    if isinstance(node, exp.Anonymous) and len(node.expressions) == 2:
+        known = _FUNCTIONS.get(node.name.lower())
+        if known is not None:
+            return known[0], known[1], node.expressions[0], node.expressions[1]
+    return None
+
+
+def _distance(node: exp.Expression, scope: _Scope) -> Distance | None:
+    """Return the distance between a column of the table and something constant."""
+    call = distance_function(strip(node))
+    if call is None:
+        return None
+    metric, negated, left, right = call
+    for column, query in ((left, right), (right, left)):
+        column = _uncast(column)
+        if scope.owns(column) and scope.is_constant(query):
+            return Distance(metric, column.name, _query(query), negated)
+    return None
+
+
+def _uncast(node: exp.Expression) -> exp.Expression:
+    """`v::FLOAT[3]` is `v`: vectors are compared as FLOAT in any case."""
+    node = strip(node)
+    if isinstance(node, exp.Cast) and node.to.this == exp.DataType.Type.ARRAY:
+        return strip(node.this)
+    return node
+
+
+def _query(node: exp.Expression) -> QueryVector:
+    inner = _uncast(node)
+    value = value_of(inner)
+    if value is not None:
+        return QueryValue(value)
+    return QueryText(generate(node))
+
+
+def _order_distance(
+    node: exp.Expression, scope: _Scope, aliases: dict[str, exp.Expression]
+) -> Distance:
+    ordered = node if isinstance(node, exp.Ordered) else exp.Ordered(this=node)
+    expression = strip(ordered.this)
+    if isinstance(expression, exp.Column) and not expression.table:
+        expression = strip(aliases.get(expression.name.lower(), expression))
+    distance = _distance(expression, scope)
+    if distance is None:
+        raise _Reject("its first ORDER BY key is not a distance between a column and a constant")
+    if bool(ordered.args.get("desc")) != distance.negated:
+        raise _Reject(
+            "inner_product orders the nearest first only with DESC"
+            if distance.negated
+            else "it orders by distance DESC"
+        )
+    if ordered.args.get("nulls_first"):
+        raise _Reject("it orders NULLS FIRST")
+    return distance
+
+
+def _sort_key(
+    node: exp.Expression, scope: _Scope, aliases: dict[str, exp.Expression]
+) -> SortKey:
+    ordered = node if isinstance(node, exp.Ordered) else exp.Ordered(this=node)
+    expression = strip(ordered.this)
+    if isinstance(expression, exp.Column) and not expression.table:
+        expression = strip(aliases.get(expression.name.lower(), expression))
+    if not scope.owns(expression):
+        raise _Reject("a further ORDER BY key is not a plain column")
+    return SortKey(
+        expression.name, bool(ordered.args.get("desc")), bool(ordered.args.get("nulls_first"))
+    )
+
+
+def _item(node: exp.Expression, text: str, scope: _Scope, order: Distance) -> Item:
+    label = node.alias if isinstance(node, exp.Alias) else None
+    inner = strip(node.this if isinstance(node, exp.Alias) else node)
+    if isinstance(inner, exp.Star):
+        if any(inner.args.get(name) for name in ("except_", "except", "replace", "rename")):
+            return ExpressionItem(text, None, None)
+        return Star()
+    if isinstance(inner, exp.Column) and isinstance(inner.this, exp.Star):
+        plain = not any(inner.this.args.get(n) for n in ("except_", "except", "replace", "rename"))
+        return Star() if plain and scope.owns_star(inner) else ExpressionItem(text, None, None)
+    if inner.find(exp.AggFunc) or inner.find(exp.Window):
+        raise _Reject("its select list aggregates")
+    if scope.owns(inner):
+        return ColumnItem(inner.name, label)
+    distance = _distance(inner, scope)
+    if distance is not None:
+        return DistanceItem(distance, label if label is not None else _label(text))
+    body = _without_alias(text) if label is not None else text
+    return ExpressionItem(body, label, None)
+
+
+def _label(text: str) -> str:
+    """Name an unnamed distance by its text, with parameters as they are mostly written."""
+    return re.sub(r"\$hq\d+", "?", " ".join(text.split()))
+
+
+def _without_alias(text: str) -> str:
+    """`expr AS name`, `expr name` or `name: expr` -> `expr`."""
+    tokens = piece_of(text).tokens
+    if len(tokens) >= 3 and tokens[1].token_type == TokenType.COLON:
+        return text[tokens[2].start :]
+    keep = len(tokens) - (2 if tokens[-2].token_type == TokenType.ALIAS else 1)
+    return text[: tokens[keep - 1].end + 1]
+
+
+def _where(
+    condition: exp.Expression, slices: _Slices, scope: _Scope, order: Distance
+) -> tuple[Radius | None, tuple[Conjunct, ...]]:
+    nodes = conjuncts(condition)
+    texts = slices.conjuncts(len(nodes)) or [generate(n) for n in nodes]
+    radius: Radius | None = None
+    kept: list[Conjunct] = []
+    for node, text in zip(nodes, texts, strict=True):
+        bound = _radius(node, scope, order)
+        if bound is not None and radius is None:
+            radius = bound
+            continue
+        leaf = leaf_of(node)
+        foreign = any(not scope.owns(c) for c in _columns(node))
+        if foreign or node.find(exp.Select):
+            leaf = Opaque("it reads other tables")
+        names = frozenset(c.name.lower() for c in _columns(node))
+        kept.append(Conjunct(text, leaf, names))
+    return radius, tuple(kept)
+
+
+def _radius(node: exp.Expression, scope: _Scope, order: Distance) -> Radius | None:
+    node = strip(node)
+    sides: tuple[exp.Expression, exp.Expression]
+    match node:
+        case exp.LT() | exp.LTE():
+            sides = (node.this, node.expression)
+        case exp.GT() | exp.GTE():
+            sides = (node.expression, node.this)
+        case _:
+            return None
+    value = value_of(sides[1])
+    if value is None or order.negated or _distance(sides[0], scope) != order:
+        return None
+    return Radius(value, inclusive=isinstance(node, exp.LTE | exp.GTE))
+
+
+class _Slices:
+    """The texts of a select's items and conjuncts, cut out of its tokens."""
+
+    def __init__(self, piece: Piece) -> None:
+        self.piece = piece
+        self.depth = depths(piece.tokens)
+        self.clause: dict[str, int] = {}
+        for i, token in enumerate(piece.tokens):
+            name = _CLAUSES.get(token.token_type)
+            if name is not None and self.depth[i] == 0:
+                self.clause.setdefault(name, i)
+
+    def items(self, count: int) -> list[str]:
+        start = self.clause.get("from")
+        if start is None or self.piece.word(0) != "SELECT":
+            raise _Reject("it is not written as SELECT … FROM …")
+        parts = self._split(1, start, TokenType.COMMA)
+        if len(parts) != count:
+            raise _Reject("its select list could not be told apart")
+        return parts
+
+    def conjuncts(self, count: int) -> list[str] | None:
+        start = self.clause.get("where")
+        if start is None:
+            return None
+        later = [i for i in self.clause.values() if i > start]
+        stop = min(later, default=len(self.piece.tokens))
+        parts = self._split(start + 1, stop, TokenType.AND)
+        return parts if len(parts) == count else None
+
+    def _split(self, start: int, stop: int, separator: TokenType) -> list[str]:
+        tokens: tuple[Token, ...] = self.piece.tokens
+        parts: list[str] = []
+        begin, betweens = start, 0
+        for i in range(start, stop + 1):
+            at_end = i == stop
+            if not at_end:
+                if self.depth[i] != 0:
+                    continue
+                if tokens[i].token_type == TokenType.BETWEEN:
+                    betweens += 1
+                if tokens[i].token_type != separator:
+                    continue
+                if separator == TokenType.AND and betweens:
+                    betweens -= 1
+                    continue
+            if begin < i:
+                parts.append(self.piece.text[tokens[begin].start : tokens[i - 1].end + 1])
+            begin = i + 1
+        return parts
+
+
+def rewrite_operators(piece: Piece) -> str | None:
+    """Return the statement with distance operators as functions, None if it cannot be parsed."""
+    try:
+        tree = parse_tree(list(piece.tokens), piece.text)
+    except SqlglotError:
+        return None
+    return generate(tree) if tree is not None else None
+
