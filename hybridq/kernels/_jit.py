@@ -34,8 +34,11 @@ def kernel(function: F) -> F:
 
 
 def strict_kernel(function: F) -> F:
-    """Compile for use by other kernels; float sums keep their order."""
-    return cast(F, njit(nogil=True, error_model="numpy")(function))
+    """Compile for use by other kernels; float sums keep their order.
+
+    False must be said: a kernel inherits from its caller what its decorator leaves out.
+    """
+    return cast(F, njit(nogil=True, fastmath=False, error_model="numpy")(function))
 
 
 def entry(*signature: Any, returns: Any = types.void) -> Callable[[F], F]:
@@ -49,11 +52,11 @@ def entry(*signature: Any, returns: Any = types.void) -> Callable[[F], F]:
         compiled: Callable[..., Any] | None = None
 
         @functools.wraps(function)
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal compiled
             if compiled is None:
                 compiled = _compile(function, returns(*signature))
-            return compiled(*args)
+            return compiled(*args, **kwargs)
 
         return cast(F, call)
 
@@ -69,9 +72,9 @@ def _compile(function: Callable[..., Any], signature: Any) -> Callable[..., Any]
             ),
         )
 
-    def interpreted(*args: Any) -> Any:
+    def interpreted(*args: Any, **kwargs: Any) -> Any:
         with np.errstate(all="ignore"):  # compiled code does not warn either
-            return function(*args)
+            return function(*args, **kwargs)
 
     return interpreted
 

@@ -56,7 +56,7 @@ def mask_block(
     passing = 0
     for v in range(count):
         mask[v] = np.uint8(alive[first + v] != 0)
-        passing += mask[v]
+        passing += int(mask[v])
     for leaf in range(leaf_column.shape[0]):
         if passing == 0:
             break
@@ -80,7 +80,7 @@ def mask_block(
                 mask[v] &= hit[v]
         passing = 0
         for v in range(count):
-            passing += mask[v]
+            passing += int(mask[v])
     return passing
 
 

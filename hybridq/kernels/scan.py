@@ -280,7 +280,7 @@ def probe(
                 found = 0
                 for v in range(count):
                     rows[found] = first + v
-                    found += mask[v]
+                    found += int(mask[v])
                 filled = _offer_rows(
                     metric,
                     query,
