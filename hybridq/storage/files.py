@@ -40,7 +40,8 @@ class Files(Protocol):
     def write_atomic(self, path: Path, write: Callable[[Sink], None]) -> None:
         """Create or replace `path` with what `write` writes; durable on return.
 
-        If anything fails, also in `write`, the old file (or none) is what remains.
+        If anything fails, also in `write`, the old file (or none) remains; only a failure to
+        sync the directory can leave the new one, whole. Never a part of it.
         """
 
     def map_readonly(self, path: Path) -> Uint8s:
@@ -79,7 +80,7 @@ class OsFiles:
                 self.rename_step(temporary, path)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    temporary.unlink()
+                    self.discard_step(temporary)
                 raise
             self.sync_directory_step(path.parent)
 
@@ -134,6 +135,10 @@ class OsFiles:
     def rename_step(self, source: Path, target: Path) -> None:
         """Put the file in its place."""
         source.replace(target)
+
+    def discard_step(self, path: Path) -> None:
+        """Remove what was written of a file that failed."""
+        path.unlink(missing_ok=True)
 
     def sync_directory_step(self, path: Path) -> None:
         """Make the names in a directory durable."""

@@ -221,9 +221,13 @@ def _parse_header(path: Path, header: bytes) -> tuple[dict[str, Any], list[_Sect
             )
             for array in parsed["arrays"]
         ]
-        return parsed["metadata"], sections
+        metadata: dict[str, Any] = parsed["metadata"]
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, "the header cannot be read") from error
+    for section in sections:
+        if section.dtype not in _TYPES or min(section.shape, default=0) < 0:
+            raise _damaged(path, f'array "{section.name}" has no type or shape of ours')
+    return metadata, sections
 
 
 def _write_section(sink: Sink, section: _Section, source: Chunks, path: Path) -> int:
