@@ -18,7 +18,7 @@ No other module defines exceptions.
 from __future__ import annotations
 
 
-class Warning(Exception):  # noqa: A001, N818 - PEP 249 names it so
+class Warning(Exception):  # noqa: N818 - PEP 249 names it so
     """An important warning, such as data truncated on insert."""
 
 

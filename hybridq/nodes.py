@@ -127,14 +127,6 @@ class Conjunct:
 
 
 @dataclass(frozen=True, slots=True)
-class Radius:
-    """`distance < value` or `distance <= value` in the WHERE."""
-
-    value: Value
-    inclusive: bool
-
-
-@dataclass(frozen=True, slots=True)
 class QueryText:
     """A query vector only DuckDB can evaluate: a subquery, a function of a parameter."""
 
@@ -165,6 +157,16 @@ class Distance:
 
 
 @dataclass(frozen=True, slots=True)
+class Radius:
+    """`distance < value` or `distance <= value` in the WHERE, and its text."""
+
+    distance: Distance
+    value: Value
+    inclusive: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Star:
     """`*` or `t.*`: every column of the table in order."""
 
@@ -191,7 +193,6 @@ class ExpressionItem:
 
     text: str
     label: str | None
-    distance: Distance | None
 
 
 Item: TypeAlias = Star | ColumnItem | DistanceItem | ExpressionItem
@@ -212,6 +213,7 @@ class TopK:
 
     Texts have their parameters named ($hq1 …). `fallback` is the whole statement in DuckDB's
     SQL with distance operators as functions; `with_text` the WITH clause before it, if any.
+    `where_aliases` are aliases the WHERE was read to mean: a column of that name would win.
     """
 
     table: TableName
@@ -226,6 +228,7 @@ class TopK:
     with_text: str
     parameters: tuple[ParameterName, ...]
     unqualified: frozenset[str]
+    where_aliases: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

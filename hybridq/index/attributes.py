@@ -264,13 +264,9 @@ def decode(keys: Keys, kind: AttributeType, dictionary: pa.Array | None) -> list
             return _with_nulls(values, keys)
         case Kind.DECIMAL:
             exponent = -kind.scale
-            return [
-                None if k == NULL_KEY else Decimal(k).scaleb(exponent) for k in keys.tolist()
-            ]
+            return [None if k == NULL_KEY else Decimal(k).scaleb(exponent) for k in keys.tolist()]
         case Kind.DATE:
-            return [
-                None if k == NULL_KEY else _EPOCH + dt.timedelta(days=k) for k in keys.tolist()
-            ]
+            return [None if k == NULL_KEY else _EPOCH + dt.timedelta(days=k) for k in keys.tolist()]
         case Kind.TIME:
             return [None if k == NULL_KEY else _time(k) for k in keys.tolist()]
         case Kind.TIMESTAMP | Kind.TIMESTAMPTZ:
@@ -385,12 +381,7 @@ def union(parts: Sequence[Interval]) -> list[Interval]:
 def intersect(left: Sequence[Interval], right: Sequence[Interval]) -> list[Interval]:
     """Return the common part of two interval lists."""
     return union(
-        [
-            (max(a, c), min(b, d))
-            for a, b in left
-            for c, d in right
-            if max(a, c) <= min(b, d)
-        ]
+        [(max(a, c), min(b, d)) for a, b in left for c, d in right if max(a, c) <= min(b, d)]
     )
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from sqlglot.tokens import TokenType
 
-from hybridq.sql.lexical import Piece, closing, depths
 from hybridq.nodes import SingleValues, TableName, Write
+from hybridq.sql.lexical import Piece, closing, depths
 
 _NAMES = (TokenType.VAR, TokenType.IDENTIFIER)
 _VERBS = ("INSERT", "UPDATE", "DELETE")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlglot.tokens import Token, TokenType
 
@@ -195,9 +196,7 @@ def type_edits(piece: Piece) -> list[Edit]:
             end = closing(tokens, i + 1)
             if end is not None and _cast_to_float_list(piece, end + 1):
                 call = piece.text[token.start : tokens[end].end + 1]
-                edits.append(
-                    (token.start, tokens[end].end + 1, f"translate({call}, '{{}}', '[]')")
-                )
+                edits.append((token.start, tokens[end].end + 1, f"translate({call}, '{{}}', '[]')"))
     return edits
 
 
@@ -229,3 +228,9 @@ def line_and_column(text: str, offset: int) -> tuple[int, int]:
     """Return the position of `offset` in `text`, both counted from 1."""
     before = text[:offset]
     return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
+
+
+@lru_cache(maxsize=1024)
+def used_parameters(text: str) -> tuple[str, ...]:
+    """Return the names of the parameters in `text`, whose parameters are all named."""
+    return tuple(dict.fromkeys(p.name for p in placeholders(piece_of(text))))

@@ -13,19 +13,6 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokens import TokenType
 
 from hybridq.errors import ProgrammingError
-from hybridq.sql.capture import table_at, write_of
-from hybridq.sql.dialect import OPERATOR_TOKENS
-from hybridq.sql.lexical import (
-    Piece,
-    apply_edits,
-    closing,
-    colon_edits,
-    line_and_column,
-    named,
-    piece_of,
-    split_script,
-    type_edits,
-)
 from hybridq.nodes import (
     Analyze,
     AnyTable,
@@ -44,7 +31,19 @@ from hybridq.nodes import (
     TopK,
     Transaction,
 )
-from hybridq.sql.topk import DISTANCE_WORDS, NotTopK, recognise, rewrite_operators
+from hybridq.sql.capture import table_at, write_of
+from hybridq.sql.lexical import (
+    Piece,
+    apply_edits,
+    closing,
+    colon_edits,
+    line_and_column,
+    named,
+    piece_of,
+    split_script,
+    type_edits,
+)
+from hybridq.sql.topk import DISTANCE_WORDS, NotTopK, has_operator, recognise, rewrite_operators
 
 INDEX_METHODS = ("ANN", "IVFFLAT", "HNSW")
 _QUERIES = ("SELECT", "WITH", "FROM", "VALUES", "(", "TABLE")
@@ -120,12 +119,8 @@ def _mentions(piece: Piece, *words: str) -> bool:
 # -- queries ------------------------------------------------------------------------------------
 
 
-def _has_operator(piece: Piece) -> bool:
-    return any(t.token_type in OPERATOR_TOKENS for t in piece.tokens)
-
-
 def _has_distance(piece: Piece) -> bool:
-    return _has_operator(piece) or any(
+    return has_operator(piece) or any(
         piece.word(i) in DISTANCE_WORDS for i in range(len(piece.tokens))
     )
 
@@ -142,7 +137,7 @@ def _query(piece: Piece) -> Statement:
     embedded = _embedded(whole)
     if embedded is not None:
         return embedded
-    if _has_operator(whole):
+    if has_operator(whole):
         rewritten = rewrite_operators(whole)
         if rewritten is not None:
             return Passthrough(text=rewritten, rewritten=True, why_not=found.reason)
@@ -196,9 +191,9 @@ def _embedded(piece: Piece) -> Embedded | None:
     if not topks:
         return None
     pieces.append(piece.text[at:])
-    if _has_operator(piece):
+    if has_operator(piece):
         fallback = rewrite_operators(piece) or piece.text
-        if any(_has_operator(piece_of(p)) for p in pieces if p.strip()):
+        if any(has_operator(piece_of(p)) for p in pieces if p.strip()):
             return None
     else:
         fallback = piece.text
@@ -211,7 +206,7 @@ def _embedded(piece: Piece) -> Embedded | None:
 def _write(piece: Piece) -> Statement:
     write = write_of(piece)
     text, rewritten = piece.text, False
-    if _has_operator(piece):
+    if has_operator(piece):
         named_text, _ = named(piece)
         again = rewrite_operators(piece_of(named_text))
         if again is not None:

@@ -16,8 +16,6 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
-from hybridq.sql.dialect import generate, parse_tree
-from hybridq.sql.lexical import Piece, depths, piece_of
 from hybridq.nodes import (
     ColumnItem,
     Conjunct,
@@ -36,6 +34,8 @@ from hybridq.nodes import (
     TableName,
     TopK,
 )
+from hybridq.sql.dialect import OPERATOR_TOKENS, generate, parse_tree
+from hybridq.sql.lexical import Piece, depths, piece_of
 from hybridq.sql.predicate import conjuncts, leaf_of, strip, value_of
 
 _FUNCTIONS: dict[str, tuple[Metric, bool]] = {
@@ -91,9 +91,7 @@ def recognise(
         return NotTopK(str(reject))
 
 
-def _recognise(
-    tree: exp.Select, piece: Piece, with_text: str, cte_names: frozenset[str]
-) -> TopK:
+def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozenset[str]) -> TopK:
     table = _table(tree, cte_names)
     scope = _Scope(table)
     for clause in ("joins", "laterals", "group", "having", "qualify", "distinct", "windows"):
@@ -117,12 +115,16 @@ def _recognise(
     aliases = {e.alias.lower(): e.this for e in tree.expressions if isinstance(e, exp.Alias)}
     distance = _order_distance(order.expressions[0], scope, aliases)
     items = tuple(
-        _item(node, text, scope, distance)
+        _item(node, text, scope)
         for node, text in zip(tree.expressions, slices.items(len(tree.expressions)), strict=True)
     )
     sort_keys = tuple(_sort_key(e, scope, aliases) for e in order.expressions[1:])
     where = tree.args.get("where")
-    radius, kept = _where(where.this, slices, scope, distance) if where is not None else (None, ())
+    used: set[str] = set()
+    condition = _without_aliases(where.this, aliases, scope, used) if where is not None else None
+    radius, kept = (
+        _where(condition, slices, scope, distance) if condition is not None else (None, ())
+    )
     unqualified = frozenset(
         c.name.lower()
         for c in tree.find_all(exp.Column)
@@ -141,6 +143,7 @@ def _recognise(
         with_text=with_text,
         parameters=(),
         unqualified=unqualified,
+        where_aliases=frozenset(used),
     )
 
 
@@ -203,7 +206,9 @@ def _inside(column: exp.Column, root: exp.Expression) -> bool:
     return False
 
 
-def distance_function(node: exp.Expression) -> tuple[Metric, bool, exp.Expression, exp.Expression] | None:
+def distance_function(
+    node: exp.Expression,
+) -> tuple[Metric, bool, exp.Expression, exp.Expression] | None:
     """Return (metric, negated, left, right) of a call of a distance function."""
     if isinstance(node, exp.EuclideanDistance):
         return Metric.L2, False, node.this, node.expression
@@ -266,9 +271,7 @@ def _order_distance(
     return distance
 
 
-def _sort_key(
-    node: exp.Expression, scope: _Scope, aliases: dict[str, exp.Expression]
-) -> SortKey:
+def _sort_key(node: exp.Expression, scope: _Scope, aliases: dict[str, exp.Expression]) -> SortKey:
     ordered = node if isinstance(node, exp.Ordered) else exp.Ordered(this=node)
     expression = strip(ordered.this)
     if isinstance(expression, exp.Column) and not expression.table:
@@ -280,16 +283,16 @@ def _sort_key(
     )
 
 
-def _item(node: exp.Expression, text: str, scope: _Scope, order: Distance) -> Item:
+def _item(node: exp.Expression, text: str, scope: _Scope) -> Item:
     label = node.alias if isinstance(node, exp.Alias) else None
     inner = strip(node.this if isinstance(node, exp.Alias) else node)
     if isinstance(inner, exp.Star):
         if any(inner.args.get(name) for name in ("except_", "except", "replace", "rename")):
-            return ExpressionItem(text, None, None)
+            return ExpressionItem(text, None)
         return Star()
     if isinstance(inner, exp.Column) and isinstance(inner.this, exp.Star):
         plain = not any(inner.this.args.get(n) for n in ("except_", "except", "replace", "rename"))
-        return Star() if plain and scope.owns_star(inner) else ExpressionItem(text, None, None)
+        return Star() if plain and scope.owns_star(inner) else ExpressionItem(text, None)
     if inner.find(exp.AggFunc) or inner.find(exp.Window):
         raise _Reject("its select list aggregates")
     if scope.owns(inner):
@@ -298,7 +301,9 @@ def _item(node: exp.Expression, text: str, scope: _Scope, order: Distance) -> It
     if distance is not None:
         return DistanceItem(distance, label if label is not None else _label(text))
     body = _without_alias(text) if label is not None else text
-    return ExpressionItem(body, label, None)
+    if has_operator(piece_of(body)):
+        body = generate(inner)
+    return ExpressionItem(body, label)
 
 
 def _label(text: str) -> str:
@@ -315,6 +320,22 @@ def _without_alias(text: str) -> str:
     return text[: tokens[keep - 1].end + 1]
 
 
+def _without_aliases(
+    condition: exp.Expression, aliases: dict[str, exp.Expression], scope: _Scope, used: set[str]
+) -> exp.Expression:
+    """`d < 0.5` with `v <-> ? AS d` in the select list  ->  `v <-> ? < 0.5`."""
+
+    def replace(node: exp.Expression) -> exp.Expression:
+        if isinstance(node, exp.Column) and not node.table:
+            meant = aliases.get(node.name.lower())
+            if meant is not None and _distance(meant, scope) is not None:
+                used.add(node.name.lower())
+                return meant.copy()
+        return node
+
+    return condition.copy().transform(replace, copy=False)
+
+
 def _where(
     condition: exp.Expression, slices: _Slices, scope: _Scope, order: Distance
 ) -> tuple[Radius | None, tuple[Conjunct, ...]]:
@@ -323,7 +344,9 @@ def _where(
     radius: Radius | None = None
     kept: list[Conjunct] = []
     for node, text in zip(nodes, texts, strict=True):
-        bound = _radius(node, scope, order)
+        if has_operator(piece_of(text)) or _mentions_alias(node, text):
+            text = generate(node)
+        bound = _radius(node, text, scope, order)
         if bound is not None and radius is None:
             radius = bound
             continue
@@ -336,7 +359,13 @@ def _where(
     return radius, tuple(kept)
 
 
-def _radius(node: exp.Expression, scope: _Scope, order: Distance) -> Radius | None:
+def _mentions_alias(node: exp.Expression, text: str) -> bool:
+    """Tell whether an alias was replaced in `node`: it then has a distance its text lacks."""
+    has_call = any(distance_function(n) is not None for n in node.walk())
+    return has_call and not any(w in text.lower() for w in ("distance", "product"))
+
+
+def _radius(node: exp.Expression, text: str, scope: _Scope, order: Distance) -> Radius | None:
     node = strip(node)
     sides: tuple[exp.Expression, exp.Expression]
     match node:
@@ -347,9 +376,12 @@ def _radius(node: exp.Expression, scope: _Scope, order: Distance) -> Radius | No
         case _:
             return None
     value = value_of(sides[1])
-    if value is None or order.negated or _distance(sides[0], scope) != order:
+    distance = _distance(sides[0], scope)
+    if value is None or distance is None or distance.negated or order.negated:
         return None
-    return Radius(value, inclusive=isinstance(node, exp.LTE | exp.GTE))
+    if (distance.metric, distance.column.lower()) != (order.metric, order.column.lower()):
+        return None
+    return Radius(distance, value, isinstance(node, exp.LTE | exp.GTE), text)
 
 
 class _Slices:
@@ -404,6 +436,11 @@ class _Slices:
         return parts
 
 
+def has_operator(piece: Piece) -> bool:
+    """Tell whether a distance operator occurs."""
+    return any(t.token_type in OPERATOR_TOKENS for t in piece.tokens)
+
+
 def rewrite_operators(piece: Piece) -> str | None:
     """Return the statement with distance operators as functions, None if it cannot be parsed."""
     try:
@@ -411,4 +448,3 @@ def rewrite_operators(piece: Piece) -> str | None:
     except SqlglotError:
         return None
     return generate(tree) if tree is not None else None
-

@@ -1,0 +1,45 @@
+"""Put batched files in the place of `read_blob(…)` where a statement feeds images to a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hybridq.exec.host import Host
+from hybridq.exec.reader import FileBatches
+from hybridq.sql.files import blob_calls
+from hybridq.sql.lexical import named, piece_of, used_parameters
+
+
+def with_batched_files(session: Host, text: str, parameters: Any) -> tuple[str, Any, list[str]]:
+    """Return (text, parameters, views): our reader in place of read_blob, and the views it uses.
+
+    Where there are views, progress was started and is the caller's to finish.
+    """
+    functions = session.instance.functions.image_functions
+    if "read_blob" not in text.lower() or not blob_calls(text, functions):
+        return text, parameters, []
+    if isinstance(parameters, list):
+        # Taking a call out of the text would shift the positions of what follows it.
+        text, names = named(piece_of(text))
+        parameters = {name: parameters[int(name[2:]) - 1] for name in names}
+    views: list[str] = []
+    total = 0
+    for call in reversed(blob_calls(text, functions)):
+        files = session.duck.execute(
+            "SELECT filename, size, CAST(last_modified AS TIMESTAMP) "
+            f"FROM read_blob({call.arguments}) ORDER BY filename",
+            _used(f"SELECT {call.arguments}", parameters),
+        ).fetchall()
+        view = f"__hybridq_files{len(views)}"
+        session.duck.register(view, FileBatches(files))
+        views.append(view)
+        total += len(files)
+        text = text[: call.start] + view + text[call.end :]
+    session.progress.start("extract features", total)
+    return text, _used(text, parameters), views
+
+
+def _used(text: str, parameters: Any) -> Any:
+    if not parameters:
+        return None
+    return {name: parameters[name] for name in used_parameters(text)} or None

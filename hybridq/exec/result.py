@@ -1,0 +1,162 @@
+"""Results: a table of Python rows, or a DuckDB result still on its connection.
+
+A DuckDB connection holds one result at a time. `Pending` leaves it there, so that a data frame can
+be made without Python rows in between, and drains it the moment the connection is needed again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from hybridq.exec.translate import translate
+from hybridq.nodes import quote
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column of a result: its name and DuckDB's type text."""
+
+    name: str
+    type: str
+
+
+class Result:
+    """Rows in memory. `fields` None means a statement without a result set."""
+
+    def __init__(
+        self, fields: Sequence[Field] | None, rows: list[Row], *, rowcount: int = -1
+    ) -> None:
+        self.fields = None if fields is None else tuple(fields)
+        self.rowcount = rowcount
+        self._rows: list[Row] = rows
+        self._at = 0
+
+    @property
+    def position(self) -> int:
+        """Rows fetched so far."""
+        return self._at
+
+    def fetch(self, count: int | None) -> list[Row]:
+        """Return the next `count` rows, all that are left for None."""
+        stop = len(self._rows) if count is None else self._at + count
+        rows = self._rows[self._at : stop]
+        self._at += len(rows)
+        return rows
+
+    def relation(self, duck: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+        """Return the remaining rows as a relation of `duck`, in their types."""
+        fields = self.fields or ()
+        return duck.sql(typed_select(duck, "__hybridq_result", fields, self.fetch(None)))
+
+    def frame(self, method: str, duck: duckdb.DuckDBPyConnection) -> Any:
+        """Return the remaining rows as `df`, `pl`, `fetchnumpy` or `to_arrow_table` gives them."""
+        return getattr(self.relation(duck), method)()
+
+    def drain(self) -> None:
+        """Bring all rows into memory."""
+
+
+class Pending(Result):
+    """A result that DuckDB still holds; `failed` is told when fetching it fails."""
+
+    def __init__(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        fields: Sequence[Field],
+        failed: Callable[[Exception], Exception],
+    ) -> None:
+        super().__init__(fields, [])
+        self._duck: duckdb.DuckDBPyConnection | None = duck
+        self._failed = failed
+
+    def fetch(self, count: int | None) -> list[Row]:
+        """Return the next rows, straight from DuckDB while it holds them."""
+        if self._duck is None:
+            return super().fetch(count)
+        try:
+            if count is None:
+                rows: list[Row] = self._duck.fetchall()
+                self._duck = None
+                self._at += len(rows)
+                return rows
+            if count == 1:
+                row = self._duck.fetchone()
+                rows = [] if row is None else [row]
+            else:
+                rows = self._duck.fetchmany(count)
+            if len(rows) < count:
+                self._duck = None
+            self._at += len(rows)
+            return rows
+        except (duckdb.Error, RuntimeError) as error:
+            self._duck = None
+            raise self._failed(error) from error
+
+    def frame(self, method: str, duck: duckdb.DuckDBPyConnection) -> Any:
+        """Return the remaining rows in columns, without Python rows where DuckDB can do so."""
+        if self._duck is not None and method in ("df", "fetchnumpy"):
+            try:
+                frame = getattr(self._duck, method)()
+            except (duckdb.Error, RuntimeError) as error:
+                raise self._failed(error) from error
+            self._duck = None
+            return frame
+        return super().frame(method, duck)
+
+    def drain(self) -> None:
+        """Bring the rest into memory; the connection is needed."""
+        if self._duck is not None:
+            before = self._at
+            rest = self.fetch(None)
+            # Rows fetched already keep their count, not their contents.
+            self._rows, self._at = [()] * before + rest, before
+
+
+def typed_select(
+    duck: duckdb.DuckDBPyConnection, view: str, fields: Sequence[Field], rows: list[Row]
+) -> str:
+    """Register `rows` as `view` on `duck` and return a SELECT that gives them their types."""
+    columns = {
+        f"c{i}": _arrow_column([row[i] for row in rows], field) for i, field in enumerate(fields)
+    }
+    table = pa.table(columns) if columns else pa.table({"c0": pa.array([], pa.int8())})
+    duck.register(view, table)
+    casts = ", ".join(
+        f"CAST(c{i} AS {field.type}) AS {quote(field.name)}" for i, field in enumerate(fields)
+    )
+    return f"SELECT {casts} FROM {view}"
+
+
+def _arrow_column(values: list[Any], field: Field) -> pa.Array:
+    if field.type == "FLOAT":
+        return pa.array(values, pa.float32())
+    if field.type == "NULL" or all(v is None for v in values):
+        return pa.nulls(len(values), pa.int32() if values else pa.string())
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, TypeError):
+        return pa.array([None if v is None else _text(v) for v in values], pa.string())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, uuid.UUID | dt.timedelta):
+        return str(value)
+    return str(value)
+
+
+def iterate(result: Result, size: int = 1024) -> Iterator[Row]:
+    """Yield the remaining rows."""
+    while rows := result.fetch(size):
+        yield from rows
+
+
+__all__ = ["Field", "Pending", "Result", "Row", "iterate", "translate", "typed_select"]

@@ -1,0 +1,336 @@
+"""Statements of our own: indexes, extensions, settings, EXPLAIN."""
+
+from __future__ import annotations
+
+import time
+
+import duckdb
+
+from hybridq.errors import (
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+)
+from hybridq.exec.executor import Run
+from hybridq.exec.host import Host, Parameters
+from hybridq.exec.output import is_covered
+from hybridq.exec.result import Field, Result, Row
+from hybridq.exec.transaction import Transaction
+from hybridq.instance import IndexState
+from hybridq.nodes import (
+    Analyze,
+    ColumnItem,
+    CreateExtension,
+    CreateIndex,
+    DistanceItem,
+    DropIndex,
+    Embedded,
+    Explain,
+    ExpressionItem,
+    Passthrough,
+    Reindex,
+    ResetSetting,
+    SetSetting,
+    Show,
+    Star,
+    TopK,
+)
+from hybridq.plan.explain import Actual, Explained, as_json, as_text
+from hybridq.plan.physical import Decision, Exact
+from hybridq.settings import (
+    is_setting,
+    listing,
+    value_text,
+    with_setting,
+    without_setting,
+)
+from hybridq.storage.manifest import TableInfo, first_row
+
+_SESSION_WIDE = (
+    "schema",
+    "search_path",
+    "default_order",
+    "default_null_order",
+    "default_collation",
+)
+
+
+def refuse_in_transaction(session: Host, what: str) -> None:
+    """Raise if a transaction is open: the statement commits on its own."""
+    if session.transaction is not None:
+        raise NotSupportedError(
+            f"{what} cannot run inside a transaction", hint="COMMIT first, or set autocommit"
+        )
+
+
+def create_index(session: Host, node: CreateIndex) -> Result:
+    """CREATE INDEX … USING ann."""
+    refuse_in_transaction(session, "CREATE INDEX USING ann")
+    table = session.describe(node.table)
+    if table is None:
+        raise ProgrammingError(
+            f"table {node.table.sql()} does not exist in this database",
+            hint="vector indexes are over tables of the open file, not of attached databases",
+        )
+    if table.temporary:
+        raise NotSupportedError(
+            f"a vector index over the temporary table {table.name}",
+            hint="create the table without TEMP",
+        )
+    if session.instance.read_only:
+        raise OperationalError("the database is open read-only", hint="open it for writing")
+    session.instance.create_index(session.duck, node, table, session.progress)
+    if not session.instance.calibrated:
+        name = node.name if node.name is not None else f"{table.name}_{node.column}_ann"
+        state = session.instance.index_named(name)
+        if state is not None:
+            session.instance.calibrate(state)
+    return Result(None, [])
+
+
+def drop_index(session: Host, node: DropIndex) -> Result:
+    """DROP INDEX, of ours or of DuckDB's."""
+    state = session.instance.index_named(node.name)
+    if state is None:
+        return session.run_verbatim(node.text)
+    refuse_in_transaction(session, "DROP INDEX of a vector index")
+    session.instance.drop_index(session.duck, state)
+    return Result(None, [])
+
+
+def reindex(session: Host, node: Reindex) -> Result:
+    """REINDEX an index, or all of a table."""
+    refuse_in_transaction(session, "REINDEX")
+    if node.kind == "index":
+        session.instance.reindex(node.name, session.progress)
+        return Result(None, [])
+    states = [
+        s
+        for s in list(session.instance.indexes.values())
+        if s.spec.table.lower() == node.name.lower()
+    ]
+    if not states:
+        raise ProgrammingError(f'table "{node.name}" has no vector index')
+    for state in states:
+        session.instance.reindex(state.name, session.progress)
+    return Result(None, [])
+
+
+def analyze(session: Host, node: Analyze) -> Result:
+    """ANALYZE: DuckDB's statistics, and the planner's unit costs measured anew."""
+    result = session.run_verbatim(node.text)
+    result.drain()
+    states = list(session.instance.indexes.values())
+    if node.table is not None:
+        table = session.describe(node.table)
+        states = session.instance.indexes_of(table) if table is not None else []
+    if states and session.transaction is None:
+        largest = max(states, key=lambda s: s.snapshot.live_rows)
+        session.instance.calibrate(largest)
+    return Result(None, [])
+
+
+def create_extension(session: Host, node: CreateExtension) -> Result:
+    """CREATE EXTENSION."""
+    session.instance.create_extension(session.duck, node.name, if_not_exists=node.if_not_exists)
+    return Result(None, [])
+
+
+def set_setting(session: Host, node: SetSetting) -> Result:
+    """SET of ours changes the session; others are DuckDB's."""
+    if is_setting(node.name):
+        session.settings = with_setting(session.settings, node.name, node.value)
+        return Result(None, [])
+    result = session.run_verbatim(node.text)
+    result.drain()
+    if node.name in _SESSION_WIDE:
+        session.session_changed()
+    return Result(None, [])
+
+
+def reset_setting(session: Host, node: ResetSetting) -> Result:
+    """RESET of ours goes back to the default; others are DuckDB's."""
+    if is_setting(node.name):
+        session.settings = without_setting(session.settings, node.name)
+        return Result(None, [])
+    result = session.run_verbatim(node.text)
+    result.drain()
+    session.session_changed()
+    return Result(None, [])
+
+
+def show(session: Host, node: Show) -> Result:
+    """SHOW INDEXES, SHOW SETTINGS, SHOW name; others are DuckDB's."""
+    if node.name == "indexes":
+        return _show_indexes(session)
+    if node.name == "settings":
+        names = ("name", "value", "default", "description")
+        rows: list[Row] = list(listing(session.settings))
+        return Result([Field(n, "VARCHAR") for n in names], rows)
+    if is_setting(node.name):
+        value = value_text(session.settings, node.name)
+        return Result([Field(node.name.rpartition(".")[2], "VARCHAR")], [(value,)])
+    return session.run_verbatim(node.text)
+
+
+def _show_indexes(session: Host) -> Result:
+    fields = [
+        Field("name", "VARCHAR"),
+        Field("table", "VARCHAR"),
+        Field("column", "VARCHAR"),
+        Field("metric", "VARCHAR"),
+        Field("dim", "INTEGER"),
+        Field("nlist", "INTEGER"),
+        Field("rows", "BIGINT"),
+        Field("delta_rows", "BIGINT"),
+        Field("size_bytes", "BIGINT"),
+        Field("attributes", "VARCHAR[]"),
+    ]
+    rows: list[Row] = []
+    for state in sorted(session.instance.indexes.values(), key=lambda s: s.name):
+        spec, snapshot = state.spec, session.instance.snapshot(state)
+        rows.append(
+            (
+                spec.name,
+                f"{spec.schema}.{spec.table}",
+                spec.column,
+                spec.metric.name.lower(),
+                spec.dim,
+                snapshot.parts[0].nlist,
+                snapshot.live_rows,
+                snapshot.delta_rows,
+                snapshot.size_bytes,
+                [c.name for c in spec.columns],
+            )
+        )
+    return Result(fields, rows)
+
+
+# -- EXPLAIN ---------------------------------------------------------------------------------------
+
+
+def explain(session: Host, node: Explain, parameters: Parameters) -> Result:
+    """EXPLAIN: every TopK with its candidates; what is DuckDB's is explained by DuckDB."""
+    statement = node.statement
+    if isinstance(statement, TopK):
+        topks: tuple[TopK, ...] = (statement,)
+    elif isinstance(statement, Embedded):
+        topks = statement.topks
+    else:
+        return _explain_other(session, node, parameters)
+    explained = [_explain_topk(session, t, parameters, analyze=node.analyze) for t in topks]
+    text = as_json(explained) if node.json else as_text(explained)
+    fields = [Field("explain_key", "VARCHAR"), Field("explain_value", "VARCHAR")]
+    return Result(fields, [("hybridq_plan", text)])
+
+
+def _explain_other(session: Host, node: Explain, parameters: Parameters) -> Result:
+    statement = node.statement
+    if isinstance(statement, Passthrough) and statement.writes is None:
+        options = "EXPLAIN " + ("ANALYZE " if node.analyze else "")
+        if node.json:
+            options = f"EXPLAIN ({'ANALYZE, ' if node.analyze else ''}FORMAT JSON) "
+        result = session.run_statement(Passthrough(text=options + statement.text), parameters)
+        if statement.why_not is None or node.json or result.fields is None:
+            return result
+        note = f"Not a TopK of a vector index: {statement.why_not}. DuckDB answers exactly."
+        rows: list[Row] = [("hybridq_plan", note), *result.fetch(None)]
+        return Result(result.fields, rows)
+    if node.analyze:
+        raise NotSupportedError(
+            "EXPLAIN ANALYZE of a statement that writes", hint="EXPLAIN it without ANALYZE"
+        )
+    return session.run_verbatim(node.text, parameters)
+
+
+def _explain_topk(session: Host, topk: TopK, parameters: Parameters, *, analyze: bool) -> Explained:
+    bound, decision = session.plan(topk, parameters)
+    run = Run()
+    actual: Actual | None = None
+    if analyze:
+        if bound is not None and not _by_duckdb(decision):
+            session.answer(bound, decision, run)
+        else:
+            run = _run_by_duckdb(session, topk, parameters)
+        counters = run.counters
+        share = counters.passing / counters.examined if counters.examined else None
+        actual = Actual(
+            seconds=run.seconds,
+            rows=run.rows,
+            selectivity=share,
+            lists=counters.lists,
+            blocks=counters.blocks,
+            blocks_skipped=counters.blocks_skipped,
+            codes=counters.fast_distances,
+            reranked=counters.exact_distances,
+            switched=False,
+        )
+    return Explained(
+        table=topk.table.sql(),
+        index=bound.spec.name if bound is not None else None,
+        metric=topk.distance.metric.name.lower(),
+        limit=bound.limit if bound is not None else None,
+        filters=[c.text for c in topk.conjuncts],
+        covered=bound is not None and not _by_duckdb(decision) and is_covered(bound),
+        decision=decision,
+        actual=actual,
+    )
+
+
+def _by_duckdb(decision: Decision) -> bool:
+    return isinstance(decision.plan, Exact) and decision.plan.by_duckdb
+
+
+def _run_by_duckdb(session: Host, topk: TopK, parameters: Parameters) -> Run:
+    start = time.perf_counter()
+    rows = session.run_statement(topk, parameters).fetch(None)
+    return Run(rows=len(rows), seconds=time.perf_counter() - start)
+
+
+def output_labels(topk: TopK, table: TableInfo | None) -> list[str | None]:
+    """Return the label of each output column where it is ours to give, None where it is DuckDB's."""
+    labels: list[str | None] = []
+    for item in topk.items:
+        match item:
+            case Star():
+                labels.extend(None for _ in (table.columns if table is not None else ()))
+            case DistanceItem(_, label):
+                labels.append(label)
+            case ColumnItem() | ExpressionItem():
+                labels.append(None)
+    return labels
+
+
+# -- schema changes, bulk writes -------------------------------------------------------------------
+
+
+def check_schema(session: Host, states: list[IndexState], transaction: Transaction) -> None:
+    """After DDL: forget indexes of dropped tables, refuse changes an index depends on."""
+    for state in states:
+        why = session.instance.unfit(state.spec, session.duck)
+        if why == "dropped":
+            session.duck.execute("DELETE FROM hybridq.indexes WHERE name = ?", [state.name])
+            transaction.dropped.append(state)
+            transaction.states.pop(state.name, None)
+            state.writer = None
+        elif why is not None:
+            raise NotSupportedError(
+                f"the statement changes {why} of table {state.spec.table}, on which index "
+                f'"{state.name}" depends',
+                hint=f"DROP INDEX {state.name} first, and create it again afterwards",
+            )
+
+
+def has_triggers(session: Host, table: TableInfo | None) -> bool:
+    """Tell whether the table has triggers, whose writes RETURNING does not show."""
+    if table is None:
+        return False
+    try:
+        row = first_row(
+            session.duck,
+            "SELECT count(*) FROM duckdb_triggers() WHERE table_name = ?",
+            [table.name],
+        )
+    except duckdb.CatalogException:
+        return False
+    return bool(row and row[0])

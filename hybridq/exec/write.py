@@ -1,0 +1,118 @@
+"""INSERT, UPDATE and DELETE of an indexed table: run, checked, and their keys captured.
+
+The statement runs verbatim with `RETURNING key` appended. In the same transaction its vectors are
+checked (dimension, finite), so that what an index could not hold never commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from hybridq.errors import Error
+from hybridq.exec.result import Field, Row
+from hybridq.exec.transaction import Transaction
+from hybridq.index.build import not_finite, wrong_dimension
+from hybridq.index.ivf import IndexSpec
+from hybridq.index.maintain import key_arrays
+from hybridq.instance import IndexState
+from hybridq.nodes import Write, quote
+
+Execute = Callable[[str, Any], duckdb.DuckDBPyConnection]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write gave: rows of the user's own RETURNING (None without), and their count."""
+
+    fields: tuple[Field, ...] | None
+    rows: list[Row]
+    count: int
+
+
+def is_opaque(write: Write, states: Sequence[IndexState]) -> bool:
+    """Tell whether the write may change keys, so that its RETURNING does not tell all."""
+    return any(
+        column.name.lower() in write.assigned for s in states for column in s.spec.key_columns
+    )
+
+
+def run_captured(
+    execute: Execute,
+    write: Write,
+    text: str,
+    parameters: Any,
+    states: Sequence[IndexState],
+    transaction: Transaction,
+    session: object,
+) -> Written:
+    """Run a write of a table with indexes and record the keys it changed."""
+    for state in states:
+        transaction.begin_write(state, session)
+    items: list[str] = []
+    slots: list[tuple[IndexState, int, int]] = []
+    for state in states:
+        slots.append((state, len(items), len(items) + state.spec.key_count))
+        items.extend(quote(c.name) for c in state.spec.key_columns)
+        items.append("NULL" if write.kind == "DELETE" else _check(state.spec))
+    appended = ", ".join(f"{item} AS __hybridq_{i}" for i, item in enumerate(items))
+    body = text.rstrip().rstrip(";")
+    joiner = ", " if write.has_returning else " RETURNING "
+    duck = execute(body + "\n" + joiner + appended, parameters)
+    description = duck.description or []
+    rows: list[Row] = duck.fetchall()
+    width = len(description) - len(items)
+    for state, start, stop in slots:
+        _refuse_bad(execute, state.spec, rows, width + start, width + stop)
+        if rows:
+            keys = [row[width + start : width + stop] for row in rows]
+            transaction.record(state, key_arrays(state.spec, keys))
+    if not write.has_returning:
+        return Written(None, [], len(rows))
+    fields = tuple(Field(d[0], str(d[1])) for d in description[:width])
+    return Written(fields, [row[:width] for row in rows], len(rows))
+
+
+def _check(spec: IndexSpec) -> str:
+    """Return SQL: NULL for a good vector, minus its length for a wrong one, 1 if not finite."""
+    vector = f"CAST({quote(spec.column)} AS FLOAT[])"
+    return (
+        f"CASE WHEN {quote(spec.column)} IS NULL THEN NULL "
+        f"WHEN len({vector}) <> {spec.dim} THEN -len({vector}) "
+        f"WHEN NOT COALESCE(isfinite(list_sum(CAST({vector} AS DOUBLE[]))), false) THEN 1 END"
+    )
+
+
+def _refuse_bad(execute: Execute, spec: IndexSpec, rows: list[Row], start: int, stop: int) -> None:
+    bad = next((row for row in rows if row[stop] is not None), None)
+    if bad is not None:
+        raise _bad_vector(execute, spec, bad[start:stop], int(bad[stop]))
+
+
+def _bad_vector(execute: Execute, spec: IndexSpec, key: Row, verdict: int) -> Error:
+    shown = ", ".join(repr(v) if isinstance(v, str) else str(v) for v in key)
+    if verdict <= 0:
+        return wrong_dimension(spec, -verdict, shown)
+    condition = " AND ".join(f"{quote(c.name)} = ?" for c in spec.key_columns)
+    rows = execute(
+        f"SELECT CAST({quote(spec.column)} AS FLOAT[]) FROM {spec.table_name.sql()} "
+        f"WHERE {condition}",
+        list(key),
+    ).fetchall()
+    values = np.array([np.nan if v is None else v for v in rows[0][0]])
+    component = int(np.argmin(np.isfinite(values)))
+    return not_finite(spec, shown, component, float(values[component]))
+
+
+def check_table(duck: duckdb.DuckDBPyConnection, spec: IndexSpec) -> None:
+    """Check every vector of a table after a write whose rows are unknown; raises DataError."""
+    keys = ", ".join(quote(c.name) for c in spec.key_columns)
+    rows = duck.execute(
+        f"SELECT {keys}, {_check(spec)} AS bad FROM {spec.table_name.sql()} "
+        "WHERE bad IS NOT NULL LIMIT 1"
+    ).fetchall()
+    _refuse_bad(lambda text, given: duck.execute(text, given), spec, rows, 0, spec.key_count)

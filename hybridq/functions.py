@@ -1,0 +1,153 @@
+"""The registry that plug-ins fill: scalar functions and macros of one DuckDB instance.
+
+DuckDB registers scalar functions per instance and temporary macros per connection, so functions
+are created once and macros again for every session. An error that a function raises reaches
+DuckDB as text; the error itself is kept here for the session to raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from hybridq.errors import Error
+from hybridq.extensions import ArrowFunction, PipelineStore
+from hybridq.nodes import quote
+from hybridq.progress import NoProgress, Progress
+from hybridq.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Macro:
+    """A SQL macro; `schema` None makes it temporary, on every connection."""
+
+    schema: str | None
+    name: str
+    parameters: tuple[str, ...]
+    body: str
+
+    def sql(self) -> str:
+        """Return the statement that creates it."""
+        place = f"{quote(self.schema)}." if self.schema is not None else ""
+        kind = "MACRO" if self.schema is not None else "TEMP MACRO"
+        parameters = ", ".join(self.parameters)
+        return f"CREATE OR REPLACE {kind} {place}{quote(self.name)}({parameters}) AS {self.body}"
+
+
+class FunctionContext:
+    """What functions may ask; the session that runs a statement sets `settings` and `progress`."""
+
+    def __init__(self, pipelines: PipelineStore) -> None:
+        self._pipelines = pipelines
+        self.settings = Settings()
+        self.current_progress: Progress = NoProgress()
+
+    @property
+    def pipelines(self) -> PipelineStore:
+        """The pipelines of this database."""
+        return self._pipelines
+
+    @property
+    def progress(self) -> Progress:
+        """Where to report rows done."""
+        return self.current_progress
+
+    def setting(self, name: str) -> Any:
+        """Return the value of a setting."""
+        return getattr(self.settings, name)
+
+
+class Functions:
+    """Functions and macros of one instance; the `Registry` that plug-ins see."""
+
+    def __init__(self, duck: duckdb.DuckDBPyConnection, pipelines: PipelineStore) -> None:
+        self._duck = duck
+        self._context = FunctionContext(pipelines)
+        self._names: set[str] = set()
+        self.macros: list[Macro] = []
+        self.image_functions: set[str] = set()
+        self._last_failure: Error | None = None
+
+    @property
+    def context(self) -> FunctionContext:
+        """The database the plug-in is being loaded into."""
+        return self._context
+
+    def scalar(
+        self,
+        name: str,
+        function: ArrowFunction,
+        *,
+        parameters: Sequence[str] | None,
+        returns: str,
+        volatile: bool = False,
+        reads_images: bool = False,
+    ) -> None:
+        """Add an Arrow-vectorised scalar function, once per instance."""
+        if name in self._names:
+            return
+        types = None if parameters is None else [duckdb.sqltype(p) for p in parameters]
+        self._duck.create_function(
+            name,
+            self._guarded(function),
+            types,
+            duckdb.sqltype(returns),
+            type="arrow",  # type: ignore[arg-type] # a string is accepted
+            null_handling="special",  # type: ignore[arg-type]
+            side_effects=volatile,
+        )
+        self._names.add(name)
+        if reads_images:
+            self.image_functions.add(name.upper())
+
+    def macro(self, name: str, parameters: Sequence[str], body: str) -> None:
+        """Add the SQL macro `name`."""
+        schema, _, bare = name.rpartition(".")
+        macro = Macro(schema or None, bare, tuple(parameters), body)
+        self.macros = [m for m in self.macros if (m.schema, m.name) != (macro.schema, bare)]
+        self.macros.append(macro)
+
+    def _guarded(self, function: ArrowFunction) -> Callable[..., pa.Array]:
+        def call(*columns: pa.Array) -> pa.Array:
+            try:
+                return function(*columns)
+            except Error as error:
+                self._last_failure = error
+                raise
+
+        return call
+
+    def take_failure(self) -> Error | None:
+        """Return and forget the error a function raised during the statement."""
+        failure, self._last_failure = self._last_failure, None
+        return failure
+
+    def close(self) -> None:
+        """Take the functions away, so that the interpreter can end quietly."""
+        for name in self._names:
+            self._duck.remove_function(name)
+        self._names.clear()
+
+
+class StoredPipelines:
+    """Pipelines kept through two callbacks (the manifest is not this module's to know)."""
+
+    def __init__(
+        self,
+        read: Callable[[str], Mapping[str, Any] | None],
+        write: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        self._read = read
+        self._write = write
+
+    def get(self, name: str) -> Mapping[str, Any] | None:
+        """Return the options `name` was created with."""
+        return self._read(name)
+
+    def put(self, name: str, options: Mapping[str, Any]) -> None:
+        """Create the pipeline unless it exists."""
+        self._write(name, dict(options))

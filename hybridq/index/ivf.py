@@ -1,0 +1,202 @@
+"""The index as data: what it is over (`IndexSpec`), and its parts (`Part`).
+
+    index = one base part (a segment file: inverted lists)
+          + delta parts (rows committed since, one list each, in memory)
+
+A part holds n rows in list order. Rows 0 … n_vectors-1 have a vector; the rest have none (NULL, or
+a zero vector under cosine), so no distance: they come last in any order. Every column kept in the
+index (the key first, then the attributes) is a row of `keys` (A, n), see `attributes`.
+
+`alive` marks rows that are still current. A changed row is dead in the part that had it and alive
+in the newest delta; parts are immutable, so a change makes a new Part that shares all arrays but
+`alive`. `tie` is the rank of a row's key within its part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from hybridq.index.attributes import NULL_KEY, AttributeType, decode, encode, find_codes
+from hybridq.nodes import Metric, TableName
+
+Float32s: TypeAlias = npt.NDArray[np.float32]
+Int64s: TypeAlias = npt.NDArray[np.int64]
+Uint8s: TypeAlias = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexColumn:
+    """A column kept in the index."""
+
+    name: str
+    type: AttributeType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexSpec:
+    """What an index is over; `columns` are the key columns, then the attributes."""
+
+    name: str
+    schema: str
+    table: str
+    column: str
+    metric: Metric
+    dim: int
+    key_count: int
+    columns: tuple[IndexColumn, ...]
+    nlist: int | None = None
+    recall: float | None = None
+
+    @property
+    def key_columns(self) -> tuple[IndexColumn, ...]:
+        """The columns that identify a row."""
+        return self.columns[: self.key_count]
+
+    @property
+    def table_name(self) -> TableName:
+        """The table, with its schema."""
+        return TableName(name=self.table, schema=self.schema)
+
+    def position_of(self, column: str) -> int | None:
+        """Return the place of `column` (case-insensitive) among the columns."""
+        wanted = column.lower()
+        for i, candidate in enumerate(self.columns):
+            if candidate.name.lower() == wanted:
+                return i
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """Lists to visit by k, target recall and share of passing rows, as natural logarithms.
+
+    `lists` is (len(ks), len(targets), len(shares)); shares ascend, targets ascend. Calibrated on
+    random subsamples of the table; `gamma` corrects for shares that differ near the query.
+    """
+
+    ks: Int64s
+    targets: npt.NDArray[np.float64]
+    shares: npt.NDArray[np.float64]
+    lists: npt.NDArray[np.float64]
+    gamma: float
+
+    def for_query(
+        self, k: int, target: float
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return (shares, lists) for one query, interpolated in k and target."""
+        by_k = [
+            np.array([np.interp(target, self.targets, row) for row in self.lists[i].T])
+            for i in range(len(self.ks))
+        ]
+        position = float(np.interp(np.log(k), np.log(self.ks), np.arange(len(self.ks))))
+        below = int(position)
+        above = min(below + 1, len(self.ks) - 1)
+        weight = position - below
+        return self.shares, by_k[below] * (1 - weight) + by_k[above] * weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Some rows of an index, in list order; see the module's text."""
+
+    spec: IndexSpec
+    vectors: Float32s
+    keys: Int64s
+    dictionaries: tuple[pa.Array | None, ...]
+    centroids: Float32s
+    list_offsets: Int64s
+    list_radius: Float32s
+    tie: Int64s
+    row_hash: npt.NDArray[np.uint64]
+    alive: Uint8s
+    permutations: Int64s | None = None
+    ladder: Ladder | None = None
+    dead: int = 0
+    sample: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def rows(self) -> int:
+        """Rows, dead ones included."""
+        return int(self.keys.shape[1])
+
+    @property
+    def n_vectors(self) -> int:
+        """Rows that have a distance, dead ones included."""
+        return int(self.vectors.shape[0])
+
+    @property
+    def nlist(self) -> int:
+        """Inverted lists."""
+        return int(self.list_offsets.shape[0]) - 1
+
+    @cached_property
+    def _sorted_key(self) -> tuple[Int64s, Int64s]:
+        """(positions, their codes) in order of the code of a single-column key."""
+        codes = self.keys[0]
+        positions = (
+            self.permutations[0]
+            if self.permutations is not None
+            else np.argsort(codes, kind="stable")
+        )
+        return positions, codes[positions]
+
+    @cached_property
+    def _key_table(self) -> dict[bytes, int]:
+        """Position by the bytes of a composite key's codes."""
+        packed = np.ascontiguousarray(self.keys[: self.spec.key_count].T)
+        return {row.tobytes(): i for i, row in enumerate(packed)}
+
+    def find(self, key: Sequence[pa.Array]) -> Int64s:
+        """Return the position of each key (one array per key column), -1 where the part has none."""
+        if self.rows == 0:
+            return np.full(len(key[0]), -1, np.int64)
+        codes = np.empty((len(key), len(key[0])), np.int64)
+        for i, (column, values) in enumerate(zip(self.spec.key_columns, key, strict=True)):
+            dictionary = self.dictionaries[i]
+            if dictionary is not None:
+                codes[i] = find_codes(values, dictionary)
+            else:
+                codes[i] = encode(values, column.type).keys
+        if len(key) > 1:
+            table = self._key_table
+            packed = np.ascontiguousarray(codes.T)
+            return np.array([table.get(row.tobytes(), -1) for row in packed], np.int64)
+        positions, ordered = self._sorted_key
+        at = np.minimum(np.searchsorted(ordered, codes[0]), len(ordered) - 1)
+        return np.where(ordered[at] == codes[0], positions[at], -1)
+
+    def without(self, positions: Int64s) -> Part:
+        """Return this part with the rows at `positions` dead."""
+        positions = positions[positions >= 0]
+        if not self.alive[positions].any():
+            return self
+        alive = self.alive.copy()
+        alive[positions] = 0
+        return replace(self, alive=alive, dead=int(self.rows - alive.sum()))
+
+    def values(self, column: int, positions: Int64s) -> list[Any]:
+        """Return Python values of one column at `positions`."""
+        return decode(
+            self.keys[column, positions], self.spec.columns[column].type, self.dictionaries[column]
+        )
+
+    def key_values(self, positions: Int64s) -> list[tuple[Any, ...]]:
+        """Return the keys at `positions` as tuples that compare in key order."""
+        columns: list[list[Any]] = []
+        for i, column in enumerate(self.spec.key_columns):
+            if self.dictionaries[i] is not None:
+                columns.append(self.values(i, positions))
+            else:
+                columns.append(self.keys[i, positions].tolist())
+            assert column.type.identifies
+        return list(zip(*columns, strict=True))
+
+
+NULL = NULL_KEY

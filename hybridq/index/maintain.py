@@ -1,0 +1,190 @@
+"""Keep an index current: read its rows, find what changed, fold changes into new parts.
+
+SQL here is generated from the spec alone. Key columns are named k0, k1 … and all columns of the
+index c0, c1 … so that no user's name can clash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hybridq.index.attributes import Kind
+from hybridq.index.build import build_part
+from hybridq.index.ivf import IndexSpec, Part
+from hybridq.index.search import Snapshot
+from hybridq.nodes import quote
+from hybridq.progress import NoProgress
+from hybridq.storage.manifest import Duck
+
+_KEYS_VIEW = "__hybridq_keys"
+_BATCH_ROWS = 16_384
+_MERGE_RATIO = 4
+
+
+def row_hash(spec: IndexSpec) -> str:
+    """Return the SQL of a row's hash: over everything the index keeps of it."""
+    names = [quote(c.name) for c in spec.columns]
+    return f"hash(row({', '.join(names)}, {quote(spec.column)}))"
+
+
+def rows_query(spec: IndexSpec) -> str:
+    """Return the SELECT that reads the index's columns, without a WHERE."""
+    columns = [f"{quote(c.name)} AS c{i}" for i, c in enumerate(spec.columns)]
+    vector = quote(spec.column)
+    return (
+        f"SELECT {', '.join(columns)}, CAST({vector} AS FLOAT[]) AS v, {row_hash(spec)} AS h "
+        f"FROM {spec.table_name.sql()}"
+    )
+
+
+def read_rows(duck: Duck, query: str) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of `query` in batches of bounded size."""
+    reader = duck.sql(query).to_arrow_reader(_BATCH_ROWS)
+    yield from reader
+
+
+def read_keys(duck: Duck, spec: IndexSpec, keys: Sequence[pa.Array]) -> Iterator[pa.RecordBatch]:
+    """Yield the current rows of the given keys."""
+    table = pa.table({f"k{i}": k for i, k in enumerate(keys)})
+    duck.register(_KEYS_VIEW, table)
+    try:
+        match = " AND ".join(
+            f"t.{quote(c.name)} = CAST(q.k{i} AS {c.type.sql})"
+            for i, c in enumerate(spec.key_columns)
+        )
+        source = f"{spec.table_name.sql()} AS t SEMI JOIN {_KEYS_VIEW} AS q ON ({match})"
+        query = rows_query(spec).replace(f"FROM {spec.table_name.sql()}", f"FROM {source}")
+        yield from list(read_rows(duck, query))
+    finally:
+        duck.unregister(_KEYS_VIEW)
+
+
+def key_arrays(spec: IndexSpec, rows: Sequence[Sequence[Any]]) -> list[pa.Array]:
+    """Turn key tuples, as DuckDB's client gives them, into one array per key column."""
+    arrays: list[pa.Array] = []
+    for i, column in enumerate(spec.key_columns):
+        values = [row[i] for row in rows]
+        if column.type.kind is Kind.UUID:
+            values = [str(v) for v in values]
+        arrays.append(pa.array(values, arrow_type(column.type.kind, column.type.scale)))
+    return arrays
+
+
+def arrow_type(kind: Kind, scale: int) -> pa.DataType:
+    """Return the Arrow type that holds values of `kind`."""
+    match kind:
+        case Kind.BOOLEAN:
+            return pa.bool_()
+        case Kind.INTEGER:
+            return pa.int64()
+        case Kind.UBIGINT:
+            return pa.uint64()
+        case Kind.FLOAT | Kind.DOUBLE:
+            return pa.float64()
+        case Kind.DECIMAL:
+            return pa.decimal128(18, scale)
+        case Kind.DATE:
+            return pa.date32()
+        case Kind.TIME:
+            return pa.time64("us")
+        case Kind.TIMESTAMP:
+            return pa.timestamp("us")
+        case Kind.TIMESTAMPTZ:
+            return pa.timestamp("us", tz="UTC")
+        case Kind.TEXT | Kind.UUID | Kind.ENUM:
+            return pa.string()
+
+
+def distinct_keys(spec: IndexSpec, logs: Sequence[Sequence[pa.Array]]) -> list[pa.Array]:
+    """Concatenate key logs and drop repetitions."""
+    names = [f"k{i}" for i in range(spec.key_count)]
+    tables = [pa.table(dict(zip(names, log, strict=True))) for log in logs]
+    merged = pa.concat_tables(tables, promote_options="permissive")
+    grouped = merged.group_by(names).aggregate([])
+    return [grouped.column(n).combine_chunks() for n in names]
+
+
+def apply_changes(
+    duck: Duck, snapshot: Snapshot, keys: Sequence[pa.Array], version: int
+) -> Snapshot:
+    """Return the snapshot with the current rows of `keys` in a new delta part.
+
+    Delta parts are kept few: a new one takes in all older ones that are not much larger.
+    """
+    spec = snapshot.spec
+    fresh = build_part(spec, read_keys(duck, spec, keys), NoProgress())
+    parts = [part.without(part.find(keys)) for part in snapshot.parts]
+    live = [p for i, p in enumerate(parts) if i == 0 or p.rows > p.dead]
+    while len(live) > 1 and live[-1].rows - live[-1].dead < _MERGE_RATIO * fresh.rows:
+        fresh = _merged(duck, spec, live.pop(), fresh)
+    if fresh.rows:
+        live.append(fresh)
+    return replace(snapshot, parts=tuple(live), version=version)
+
+
+def _merged(duck: Duck, spec: IndexSpec, older: Part, newer: Part) -> Part:
+    """Return one part with the live rows of two."""
+    keys = [
+        pa.concat_arrays([_key_column(older, i), _key_column(newer, i)])
+        for i in range(spec.key_count)
+    ]
+    return build_part(spec, read_keys(duck, spec, keys), NoProgress())
+
+
+def _key_column(part: Part, column: int) -> pa.Array:
+    live = np.flatnonzero(part.alive)
+    kind = part.spec.columns[column].type
+    values = part.values(column, live)
+    if kind.kind is Kind.UUID:
+        values = [str(v) for v in values]
+    return pa.array(values, arrow_type(kind.kind, kind.scale))
+
+
+def difference(duck: Duck, snapshot: Snapshot) -> list[pa.Array] | None:
+    """Return the keys of rows in which the table, as `duck` sees it, differs from the snapshot.
+
+    One pass over the table comparing row hashes; None when nothing differs.
+    """
+    spec = snapshot.spec
+    names = [quote(c.name) for c in spec.key_columns]
+    columns = ", ".join(f"{n} AS k{i}" for i, n in enumerate(names))
+    query = f"SELECT {columns}, {row_hash(spec)} AS h FROM {spec.table_name.sql()}"
+    seen = [np.zeros(p.rows, np.bool_) for p in snapshot.parts]
+    changed: list[list[pa.Array]] = []
+    for batch in read_rows(duck, query):
+        keys = [_plain(batch.column(f"k{i}"), spec, i) for i in range(spec.key_count)]
+        hashes = np.asarray(batch.column("h")).astype(np.uint64)
+        same = np.zeros(len(hashes), np.bool_)
+        for part, marks in zip(snapshot.parts, seen, strict=True):
+            positions = part.find(keys)
+            found = positions >= 0
+            found[found] = part.alive[positions[found]] == 1
+            marks[positions[found]] = True
+            same[found] |= part.row_hash[positions[found]] == hashes[found]
+        if not same.all():
+            rows = pa.array(np.flatnonzero(~same))
+            changed.append([pc.take(k, rows) for k in keys])
+    for part, marks in zip(snapshot.parts, seen, strict=True):
+        gone = np.flatnonzero((part.alive == 1) & ~marks)
+        if len(gone):
+            dead = part.without(np.flatnonzero((part.alive == 1) & marks))
+            changed.append([_key_column(dead, i) for i in range(spec.key_count)])
+    return distinct_keys(spec, changed) if changed else None
+
+
+def _plain(column: pa.Array, spec: IndexSpec, i: int) -> pa.Array:
+    kind = spec.columns[i].type
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(arrow_type(kind.kind, kind.scale))
+
+
+def plain_keys(table: pa.Table, spec: IndexSpec) -> list[pa.Array]:
+    """Return the key columns (the first of `table`) as the arrays `Part.find` takes."""
+    return [_plain(table.column(i).combine_chunks(), spec, i) for i in range(spec.key_count)]

@@ -1,0 +1,112 @@
+"""Calibrate how many lists reach a recall: the ladder of the stopping rule.
+
+Rows of the table serve as held-out queries (each leaves itself out of its own answer). For every
+share s, the truth is the top k among a random subset of that share, so the ladder needs no
+predicate; a predicate that is correlated with the query is met at run time by the ratio of local
+to global share (see kernels.scan.probe).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hybridq.index.ivf import Float32s, Ladder
+from hybridq.nodes import Metric
+from hybridq.progress import Progress
+
+QUERIES = 160
+KS = (1, 10, 100)
+TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
+SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+GAMMA = 0.75
+_MAX_ROWS = 2_000_000
+
+
+def calibrate(
+    vectors: Float32s,
+    labels: npt.NDArray[np.int32],
+    centroids: Float32s,
+    metric: Metric,
+    progress: Progress,
+) -> Ladder:
+    """Return the ladder of an index; `labels` (n,) is the list of each row of `vectors` (n, d)."""
+    count, nlist = len(vectors), len(centroids)
+    ks = np.array(KS, np.int64)
+    targets = np.array(TARGETS)
+    if nlist <= 1 or count < 2:
+        lists = np.zeros((len(ks), len(targets), 1))
+        return Ladder(ks=ks, targets=targets, shares=np.zeros(1), lists=lists, gamma=GAMMA)
+    generator = np.random.default_rng(1)
+    step = max(1, -(-count // _MAX_ROWS))
+    rows, row_lists = vectors[::step], labels[::step]
+    queries = generator.choice(len(rows), min(QUERIES, len(rows)), replace=False)
+    # Below this share the subset is too small to say anything about k = 10.
+    shares = np.array([s for s in SHARES if s * len(rows) >= 50] or [1.0])
+    order = generator.permutation(len(rows))
+    subsets = [np.sort(order[: max(1, round(s * len(rows)))]) for s in shares]
+    hits = np.zeros((len(ks), len(shares), len(queries), nlist))
+    progress.start("calibrate recall", len(queries))
+    try:
+        squares = np.einsum("ij,ij->i", rows, rows)
+        for q, row in enumerate(queries):
+            scores = _scores(rows[row], rows, squares, metric)
+            rank = np.argsort(_scores(rows[row], centroids, None, metric), kind="stable")
+            place = np.empty(nlist, np.int64)
+            place[rank] = np.arange(nlist)
+            scores[row] = np.inf
+            for s, subset in enumerate(subsets):
+                _count_hits(scores[subset], place[row_lists[subset]], ks, hits[:, s, q])
+            progress.advance(1)
+    finally:
+        progress.finish()
+    lists = np.empty((len(ks), len(targets), len(shares)))
+    recall = np.cumsum(hits, axis=3)
+    for i in range(len(ks)):
+        for s in range(len(shares)):
+            mean = recall[i, s].mean(axis=0)
+            error = recall[i, s].std(axis=0) / len(queries) ** 0.5
+            reached = np.minimum(mean - 0.5 * error, 1.0)
+            for t, target in enumerate(targets):
+                enough = reached >= min(target, reached[-1])
+                lists[i, t, s] = np.log(int(np.argmax(enough)) + 1)
+    return Ladder(
+        ks=ks,
+        targets=targets,
+        shares=np.log(shares),
+        lists=np.ascontiguousarray(lists),
+        gamma=GAMMA,
+    )
+
+
+def _scores(
+    query: Float32s, rows: Float32s, squares: npt.NDArray[np.float32] | None, metric: Metric
+) -> npt.NDArray[np.float32]:
+    """Return values that order rows by distance, smaller nearer."""
+    dots = rows @ query
+    if metric is Metric.IP:
+        return -dots
+    if squares is None:
+        squares = np.einsum("ij,ij->i", rows, rows)
+    if metric is Metric.COSINE:
+        return -dots / np.sqrt(np.maximum(squares, np.float32(1e-30)))
+    return squares - 2 * dots
+
+
+def _count_hits(
+    scores: npt.NDArray[np.float32],
+    places: npt.NDArray[np.int64],
+    ks: npt.NDArray[np.int64],
+    out: npt.NDArray[np.float64],
+) -> None:
+    """Add to `out` (len(ks), nlist) the share of the true top k that each visited list holds."""
+    available = int(np.isfinite(scores).sum())
+    largest = min(int(ks.max()), available)
+    if largest == 0:
+        out[:, 0] += 1.0
+        return
+    nearest = np.argpartition(scores, largest - 1)[:largest]
+    nearest = nearest[np.argsort(scores[nearest], kind="stable")]
+    for i, k in enumerate(ks.tolist()):
+        top = nearest[: min(k, largest)]
+        np.add.at(out[i], places[top], 1.0 / len(top))

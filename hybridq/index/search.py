@@ -1,0 +1,426 @@
+"""Search a snapshot of an index: predicates bound per part, kernels run, hits merged.
+
+Every function here answers with the rows of the snapshot alone; which of them to call is the
+planner's business. Hits of all parts are merged by (distance, key).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from hybridq.index.attributes import Interval, intersect, intervals
+from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part
+from hybridq.kernels import predicate, scan
+from hybridq.kernels.distance import coarse
+from hybridq.nodes import Leaf, Metric
+
+_NO_LADDER = np.empty(0, np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The parts of an index at one version, the base part first."""
+
+    spec: IndexSpec
+    parts: tuple[Part, ...]
+    version: int
+    size_bytes: int
+
+    @property
+    def live_rows(self) -> int:
+        """Rows that are current."""
+        return sum(p.rows - p.dead for p in self.parts)
+
+    @property
+    def delta_rows(self) -> int:
+        """Current rows outside the base part."""
+        return sum(p.rows - p.dead for p in self.parts[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A conjunction of leaves bound to one part; see kernels.predicate."""
+
+    leaf_column: Int64s
+    leaf_start: Int64s
+    low: Int64s
+    high: Int64s
+
+    @property
+    def leaves(self) -> int:
+        """Leaves."""
+        return int(self.leaf_column.shape[0])
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a search did."""
+
+    lists: int = 0
+    blocks: int = 0
+    blocks_skipped: int = 0
+    examined: int = 0
+    passing: int = 0
+    fast_distances: int = 0
+    exact_distances: int = 0
+
+    def add(self, raw: Int64s) -> None:
+        """Add a kernel's counters."""
+        self.lists += int(raw[scan.LISTS_VISITED] - raw[scan.LISTS_SKIPPED])
+        self.blocks += int(raw[scan.BLOCKS])
+        self.blocks_skipped += int(raw[scan.BLOCKS_SKIPPED])
+        self.examined += int(raw[scan.ROWS_EXAMINED])
+        self.passing += int(raw[scan.ROWS_PASSING])
+        self.fast_distances += int(raw[scan.FAST_DISTANCES])
+        self.exact_distances += int(raw[scan.EXACT_DISTANCES])
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Rows found, nearest first: distance (m,) float32 (NaN: none), part and position (m,)."""
+
+    distance: Float32s
+    part: Int64s
+    position: Int64s
+
+    def __len__(self) -> int:
+        return int(self.distance.shape[0])
+
+    def cut(self, start: int, stop: int) -> Hits:
+        """Return hits start … stop - 1."""
+        return Hits(self.distance[start:stop], self.part[start:stop], self.position[start:stop])
+
+    def take(self, order: Int64s) -> Hits:
+        """Return hits in another order."""
+        return Hits(self.distance[order], self.part[order], self.position[order])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """One bound query: vector (d,), how many rows, within which radius (inf: none)."""
+
+    query: Float32s
+    k: int
+    radius: float = float("inf")
+    radius_inclusive: bool = False
+
+
+def bind_program(
+    part: Part, leaves: Sequence[Leaf], parameters: Mapping[str, Any]
+) -> Program | None:
+    """Bind leaves to a part; None if one of them only DuckDB can evaluate."""
+    by_column: dict[int, list[Interval]] = {}
+    for leaf in leaves:
+        column = part.spec.position_of(leaf.column)
+        if column is None:
+            return None
+        found = intervals(
+            leaf, part.spec.columns[column].type, part.dictionaries[column], parameters
+        )
+        if found is None:
+            return None
+        known = by_column.get(column)
+        by_column[column] = found if known is None else intersect(known, found)
+    flat = [i for found in by_column.values() for i in found]
+    starts = np.cumsum([0, *(len(found) for found in by_column.values())], dtype=np.int64)
+    return Program(
+        np.array(list(by_column), np.int64),
+        starts,
+        np.array([low for low, _ in flat], np.int64),
+        np.array([high for _, high in flat], np.int64),
+    )
+
+
+def sampled_share(part: Part, program: Program) -> float:
+    """Estimate the share of the part's rows that pass, from its sample."""
+    if program.leaves == 0 or len(part.sample) == 0:
+        return 1.0
+    count = predicate.count_passing(part.keys, part.sample, *_arrays(program))
+    return float(count) / len(part.sample)
+
+
+def _arrays(program: Program) -> tuple[Int64s, Int64s, Int64s, Int64s]:
+    return program.leaf_column, program.leaf_start, program.low, program.high
+
+
+def narrowest(part: Part, program: Program) -> tuple[int, int] | None:
+    """Return (leaf, rows) of the leaf with the fewest rows by the sorted permutations, exactly."""
+    if part.permutations is None:
+        return None
+    best: tuple[int, int] | None = None
+    for leaf in range(program.leaves):
+        rows = sum(stop - start for start, stop in _ranges(part, program, leaf))
+        if best is None or rows < best[1]:
+            best = (leaf, rows)
+    return best
+
+
+def _ranges(part: Part, program: Program, leaf: int) -> list[tuple[int, int]]:
+    """Return the stretches of the leaf's sorted permutation that its intervals cover."""
+    assert part.permutations is not None
+    column = int(program.leaf_column[leaf])
+    order, keys = part.permutations[column], part.keys[column]
+    out: list[tuple[int, int]] = []
+    for i in range(int(program.leaf_start[leaf]), int(program.leaf_start[leaf + 1])):
+        start = _bisect(order, keys, int(program.low[i]))
+        stop = _bisect(order, keys, int(program.high[i]), right=True)
+        out.append((start, stop))
+    return out
+
+
+def _bisect(order: Int64s, keys: Int64s, key: int, *, right: bool = False) -> int:
+    """Return where `key` goes in keys[order], without reading more of it than needed."""
+    low, high = 0, len(order)
+    while low < high:
+        middle = (low + high) >> 1
+        at = int(keys[order[middle]])
+        if at < key or (right and at == key):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def positions_by_permutation(part: Part, program: Program, leaf: int) -> Int64s:
+    """Return live, passing positions by enumerating the rows of one leaf."""
+    assert part.permutations is not None
+    column = int(program.leaf_column[leaf])
+    order = part.permutations[column]
+    found = [order[start:stop] for start, stop in _ranges(part, program, leaf)]
+    positions = np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
+    positions = positions[part.alive[positions] == 1]
+    for other in range(program.leaves):
+        if other == leaf or len(positions) == 0:
+            continue
+        keys = part.keys[int(program.leaf_column[other]), positions]
+        passing = np.zeros(len(positions), np.bool_)
+        for i in range(int(program.leaf_start[other]), int(program.leaf_start[other + 1])):
+            passing |= (keys >= program.low[i]) & (keys <= program.high[i])
+        positions = positions[passing]
+    return np.ascontiguousarray(positions)
+
+
+def positions_by_mask(part: Part, program: Program, begin: int, end: int) -> Int64s:
+    """Return live, passing positions of begin … end - 1 by evaluating every row."""
+    out = np.empty(max(0, end - begin), np.int64)
+    count = predicate.select_passing(part.keys, begin, end, part.alive, *_arrays(program), out)
+    return out[:count]
+
+
+def positions_by_key(part: Part, key: Sequence[pa.Array]) -> Int64s:
+    """Return the live positions of the given keys, ascending; keys the part lacks are left out."""
+    positions = part.find(key)
+    positions = positions[positions >= 0]
+    return np.sort(positions[part.alive[positions] == 1])
+
+
+def scan_part(
+    part: Part,
+    program: Program,
+    search: Search,
+    counters: Counters,
+    *,
+    share: float,
+    target: float | None,
+    nprobe: int | None,
+    use_bounds: bool = True,
+) -> tuple[Float32s, Int64s]:
+    """Scan the inverted lists of one part with the predicate inside; returns (distance, position).
+
+    `target` None visits every list; `nprobe` fixes the number of lists instead of the ladder.
+    """
+    spec = part.spec
+    if part.n_vectors == 0 or search.k <= 0:
+        return np.empty(0, np.float32), np.empty(0, np.int64)
+    order, lower = _visit_order(part, search.query, use_bounds=use_bounds)
+    minimum, shares, lists, gamma = part.nlist, _NO_LADDER, _NO_LADDER, 0.0
+    if nprobe is not None:
+        minimum = min(nprobe, part.nlist)
+    elif target is not None and part.ladder is not None and part.nlist > 1:
+        minimum = 1
+        shares, lists = part.ladder.for_query(search.k, target)
+        gamma = part.ladder.gamma
+    out = _Out(search.k)
+    filled = scan.probe(
+        int(spec.metric),
+        search.query,
+        part.vectors,
+        part.list_offsets,
+        order,
+        lower,
+        part.keys,
+        part.alive,
+        *_arrays(program),
+        part.tie,
+        search.radius,
+        search.radius_inclusive,
+        shares,
+        lists,
+        gamma,
+        max(share, 1e-9),
+        minimum,
+        search.k,
+        out.distance,
+        out.tie,
+        out.position,
+        out.counters,
+    )
+    counters.add(out.counters)
+    return out.distance[:filled], out.position[:filled]
+
+
+def _visit_order(part: Part, query: Float32s, *, use_bounds: bool) -> tuple[Int64s, Float32s]:
+    """Return the lists nearest first, and a lower bound of the distances in each."""
+    nlist = part.nlist
+    if nlist == 1:
+        return np.zeros(1, np.int64), np.full(1, -np.inf, np.float32)
+    away = np.empty(nlist, np.float32)
+    coarse(int(part.spec.metric), query, part.centroids, away)
+    order = np.argsort(away, kind="stable")
+    if part.spec.metric is Metric.L2 and use_bounds:
+        # By the triangle inequality; the factor covers the rounding of both terms.
+        to_centroid = np.sqrt(np.maximum(away, 0)) * np.float32(1 - 1e-4)
+        lower = to_centroid - part.list_radius * np.float32(1 + 1e-4)
+        return order, np.ascontiguousarray(lower[order])
+    return order, np.full(nlist, -np.inf, np.float32)
+
+
+def gather_part(
+    part: Part, positions: Int64s, search: Search, counters: Counters
+) -> tuple[Float32s, Int64s]:
+    """Find the nearest of the rows at `positions`; returns (distance, position)."""
+    positions = np.ascontiguousarray(positions[positions < part.n_vectors])
+    k = min(search.k, len(positions))
+    if k <= 0:
+        return np.empty(0, np.float32), np.empty(0, np.int64)
+    out = _Out(k)
+    filled = scan.gather(
+        int(part.spec.metric),
+        search.query,
+        part.vectors,
+        positions,
+        part.tie,
+        search.radius,
+        search.radius_inclusive,
+        k,
+        out.distance,
+        out.tie,
+        out.position,
+        out.counters,
+    )
+    counters.add(out.counters)
+    return out.distance[:filled], out.position[:filled]
+
+
+class _Out:
+    """The arrays a kernel writes."""
+
+    def __init__(self, k: int) -> None:
+        self.distance = np.empty(k, np.float32)
+        self.tie = np.empty(k, np.int64)
+        self.position = np.empty(k, np.int64)
+        self.counters = np.zeros(scan.COUNTERS, np.int64)
+
+
+def merge(snapshot: Snapshot, found: Sequence[tuple[Float32s, Int64s]], k: int) -> Hits:
+    """Merge the hits of all parts (each sorted by distance and key) and keep the first k."""
+    busy = [i for i, (distance, _) in enumerate(found) if len(distance)]
+    if not busy:
+        return Hits(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
+    if len(busy) == 1:
+        distance, position = found[busy[0]]
+        parts = np.full(len(distance), busy[0], np.int64)
+        return Hits(distance, parts, position).cut(0, k)
+    distance = np.concatenate([found[i][0] for i in busy])
+    position = np.concatenate([found[i][1] for i in busy])
+    parts = np.concatenate([np.full(len(found[i][0]), i, np.int64) for i in busy])
+    hits = Hits(distance, parts, position).take(np.argsort(distance, kind="stable"))
+    return sort_ties(snapshot, hits, ()).cut(0, k)
+
+
+SortColumn = tuple[int, bool, bool]
+"""(column of the index, descending, nulls first)."""
+
+
+def sort_ties(snapshot: Snapshot, hits: Hits, columns: Sequence[SortColumn]) -> Hits:
+    """Order hits of equal distance by the given columns, then by key; distances must be sorted."""
+    order = np.arange(len(hits))
+    raw = hits.distance
+    same = (raw[1:] == raw[:-1]) | (np.isnan(raw[1:]) & np.isnan(raw[:-1]))
+    if not same.any():
+        return hits
+    edges = np.flatnonzero(np.concatenate([[True], ~same, [True]]))
+    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        if stop - start > 1:
+            order[start:stop] = start + _tie_order(snapshot, hits.cut(start, stop), columns)
+    return hits.take(order)
+
+
+def _tie_order(
+    snapshot: Snapshot, hits: Hits, columns: Sequence[SortColumn]
+) -> npt.NDArray[np.int64]:
+    indexes = list(range(len(hits)))
+    keys = _sortable(snapshot, hits, None)
+    indexes.sort(key=keys.__getitem__)
+    for column, descending, nulls_first in reversed(columns):
+        values = _sortable(snapshot, hits, column)
+        present = [i for i in indexes if values[i][0] is not None]
+        absent = [i for i in indexes if values[i][0] is None]
+        # A reversed sort is stable in Python too: equal values keep their order.
+        present.sort(key=values.__getitem__, reverse=descending)
+        indexes = absent + present if nulls_first else present + absent
+    return np.array(indexes, np.int64)
+
+
+def _sortable(snapshot: Snapshot, hits: Hits, column: int | None) -> list[tuple[Any, ...]]:
+    """Return comparable values per hit: the key, or one column (None for NULL)."""
+    out: list[tuple[Any, ...]] = [()] * len(hits)
+    for p in set(hits.part.tolist()):
+        where = np.flatnonzero(hits.part == p)
+        part = snapshot.parts[p]
+        positions = hits.position[where]
+        if column is None:
+            rows = part.key_values(positions)
+        elif part.dictionaries[column] is not None:
+            rows = [(v,) for v in part.values(column, positions)]
+        else:
+            nulls = part.values(column, positions)
+            raw = part.keys[column, positions].tolist()
+            rows = [(None if n is None else k,) for n, k in zip(nulls, raw, strict=True)]
+        for i, row in zip(where.tolist(), rows, strict=True):
+            out[i] = row
+    return out
+
+
+def column_values(snapshot: Snapshot, hits: Hits, column: int) -> list[Any]:
+    """Return the Python values of one index column for each hit."""
+    if len(snapshot.parts) == 1:
+        return snapshot.parts[0].values(column, hits.position)
+    out: list[Any] = [None] * len(hits)
+    for p in set(hits.part.tolist()):
+        where = np.flatnonzero(hits.part == p)
+        values = snapshot.parts[p].values(column, hits.position[where])
+        for i, value in zip(where.tolist(), values, strict=True):
+            out[i] = value
+    return out
+
+
+def without_distance(
+    snapshot: Snapshot, programs: Sequence[Program], wanted: int, columns: Sequence[SortColumn]
+) -> Hits:
+    """Return passing rows that have no distance (NULL vectors), in order of (columns, key)."""
+    parts: list[Int64s] = []
+    positions: list[Int64s] = []
+    for i, (part, program) in enumerate(zip(snapshot.parts, programs, strict=True)):
+        found = positions_by_mask(part, program, part.n_vectors, part.rows)
+        positions.append(found)
+        parts.append(np.full(len(found), i, np.int64))
+    position = np.concatenate(positions)
+    hits = Hits(np.full(len(position), np.nan, np.float32), np.concatenate(parts), position)
+    return sort_ties(snapshot, hits, columns).cut(0, wanted)

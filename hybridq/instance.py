@@ -1,0 +1,731 @@
+"""An open database: DuckDB, its vector indexes, and what all its connections share.
+
+    album.duckdb            the tables, and ours in the schema `hybridq` (storage.manifest)
+    album.duckdb.hybridq/   segment files, and state.json: the file's signature at our last close
+
+One Instance exists per file and process; every Connection works on a DuckDB cursor of its own.
+An index is published by replacing `IndexState.snapshot`, one reference assignment under `lock`.
+Keys that committed writes changed are only queued (`pending`); the next reader folds them in.
+A segment that is missing or damaged is said once, and the index is rebuilt from its table.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import struct
+import tempfile
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from hybridq import extensions
+from hybridq.errors import (
+    DataError,
+    Error,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+)
+from hybridq.functions import Functions, StoredPipelines
+from hybridq.index import maintain
+from hybridq.index.attributes import SHORT_TEXT_BYTES, Kind, attribute_type
+from hybridq.index.build import open_part, write_part
+from hybridq.index.ivf import IndexColumn, IndexSpec
+from hybridq.index.measure import unit_costs
+from hybridq.index.search import Snapshot
+from hybridq.nodes import CreateIndex, Metric, TableName, quote
+from hybridq.plan.cost import UnitCosts
+from hybridq.progress import NoProgress, Progress
+from hybridq.storage import manifest
+from hybridq.storage.files import OsFiles
+from hybridq.storage.manifest import IndexRow, TableInfo
+
+log = logging.getLogger(__name__)
+
+MEMORY = ":memory:"
+_USER_AGENT = "hybridq/0.1"
+_REBUILD_MIN_BYTES = 16 << 20
+_REBUILD_SHARE = 0.25
+_MAX_DIM = 8192
+_METRICS = {"l2": Metric.L2, "cosine": Metric.COSINE, "ip": Metric.IP}
+_OPTIONS = ("dim", "metric", "nlist", "lists", "recall")
+
+_open: dict[str, Instance] = {}
+_open_lock = threading.Lock()
+
+
+@dataclass(slots=True)
+class IndexState:
+    """One index of an instance. `version` counts commits that changed its table."""
+
+    spec: IndexSpec
+    snapshot: Snapshot
+    segment: str
+    version: int = 0
+    pending: list[list[pa.Array]] = field(default_factory=list)
+    writer: object | None = None
+
+    @property
+    def name(self) -> str:
+        """The index's name."""
+        return self.spec.name
+
+
+def open_instance(path: str, *, read_only: bool = False) -> Instance:
+    """Open a database file, or share the instance that has it open in this process."""
+    if path == MEMORY or path == "":
+        return Instance(MEMORY, read_only=False)
+    resolved = str(Path(path).expanduser().resolve())
+    with _open_lock:
+        instance = _open.get(resolved)
+        if instance is not None:
+            if instance.read_only != read_only:
+                mode = "read-only" if instance.read_only else "for writing"
+                raise OperationalError(
+                    f"{path} is already open {mode} in this process",
+                    hint="close that connection first, or open it the same way",
+                )
+            instance.users += 1
+            return instance
+        instance = Instance(resolved, read_only=read_only)
+        _open[resolved] = instance
+        return instance
+
+
+class Instance:
+    """See the module's text. `lock` guards indexes and their publication."""
+
+    def __init__(self, path: str, *, read_only: bool) -> None:
+        self.path = path
+        self.read_only = read_only
+        self.users = 1
+        self.lock = threading.RLock()
+        self.files = OsFiles()
+        self.indexes: dict[str, IndexState] = {}
+        self.epoch = 0
+        self.notices: list[str] = []
+        self.unit = UnitCosts()
+        self.calibrated = False
+        self.duck = _connect(path, read_only=read_only)
+        row = manifest.first_row(self.duck, "SELECT current_database()")
+        self.catalog: str = row[0] if row is not None else ""
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        if path == MEMORY:
+            self._temporary = tempfile.TemporaryDirectory(prefix="hybridq-")
+            self.directory = Path(self._temporary.name)
+        else:
+            self.directory = Path(path + ".hybridq")
+        pipelines = StoredPipelines(self._read_pipeline, self._write_pipeline)
+        self.functions = Functions(self.duck, pipelines)
+        try:
+            for name in extensions.BUILT_IN:
+                if name in extensions.installed():
+                    extensions.load(name)(self.functions)
+            self._load()
+        except BaseException:
+            self.duck.close()
+            raise
+
+    # -- opening and closing ---------------------------------------------------------------------
+
+    def _load(self) -> None:
+        if not manifest.has_manifest(self.duck):
+            return
+        for name in manifest.extensions(self.duck):
+            extensions.load(name)(self.functions)
+        costs = manifest.calibration(self.duck)
+        self.unit, self.calibrated = _unit(costs), bool(costs)
+        trusted = self._signature() == self._recorded_signature()
+        for row in manifest.indexes(self.duck):
+            self._load_index(row, trusted=trusted)
+
+    def _load_index(self, row: IndexRow, *, trusted: bool) -> None:
+        spec = _spec_from(row.spec)
+        if not self._fits(spec):
+            self._notice(
+                f'index "{row.name}" no longer fits table {spec.schema}.{spec.table}; it is not used',
+            )
+            return
+        try:
+            part, size = open_part(spec, self.files, self.directory / row.segment)
+        except OperationalError as error:
+            self._notice(f'{error.message}; index "{row.name}" is rebuilt from its table')
+            if self.read_only:
+                return
+            self._rebuild(spec)
+            return
+        snapshot = Snapshot(spec=spec, parts=(part,), version=0, size_bytes=size)
+        state = IndexState(spec=spec, snapshot=snapshot, segment=row.segment)
+        self.indexes[spec.name.lower()] = state
+        log_keys = [f"k{i}" for i in range(spec.key_count)]
+        logged = self.duck.sql(
+            f"SELECT {', '.join(log_keys)} FROM {manifest.changes_table(spec.name)}"
+        ).to_arrow_table()
+        if logged.num_rows:
+            state.pending.append(maintain.plain_keys(logged, spec))
+            state.version += 1
+        if not trusted or row.duckdb_version != duckdb.__version__:
+            self._reconcile(state, same_hash=row.duckdb_version == duckdb.__version__)
+
+    def _reconcile(self, state: IndexState, *, same_hash: bool) -> None:
+        """Find what another program, or a crash, changed behind the index."""
+        if not same_hash and not self.read_only:
+            self._notice(
+                f'index "{state.name}" was built by another version of DuckDB; it is rebuilt'
+            )
+            self._rebuild(state.spec)
+            return
+        snapshot = self.snapshot(state)
+        keys = maintain.difference(self.duck, snapshot)
+        if keys is None:
+            return
+        self._notice(
+            f"{len(keys[0]):,} rows of {state.spec.schema}.{state.spec.table} were changed by "
+            f'another program; index "{state.name}" was brought up to date'
+        )
+        if not self.read_only:
+            self.log_changes(self.duck, state, keys)
+        self.committed(state, keys)
+
+    def close(self) -> None:
+        """Leave the instance; the last user closes it."""
+        with _open_lock:
+            self.users -= 1
+            if self.users > 0:
+                return
+            _open.pop(self.path, None)
+        self.functions.close()
+        self.indexes.clear()
+        try:
+            self.duck.close()
+            if self.path != MEMORY and not self.read_only and self.directory.exists():
+                self._record_signature()
+        finally:
+            if self._temporary is not None:
+                shutil.rmtree(self._temporary.name, ignore_errors=True)
+                self._temporary.cleanup()
+
+    def _signature(self) -> list[int]:
+        """Return what changes with every write to the file: header iterations and log size."""
+        path = Path(self.path)
+        if self.path == MEMORY or not path.exists():
+            return []
+        with path.open("rb") as file:
+            head = file.read(3 * 4096)
+        iterations = [
+            struct.unpack_from("<Q", head, offset + 8)[0]
+            for offset in (4096, 8192)
+            if len(head) >= offset + 16
+        ]
+        wal = Path(self.path + ".wal")
+        return [max(iterations, default=0), wal.stat().st_size if wal.exists() else 0]
+
+    def _recorded_signature(self) -> list[int] | None:
+        state = self.directory / "state.json"
+        if not state.exists():
+            return None
+        try:
+            recorded: list[int] = json.loads(state.read_text())["signature"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        return recorded
+
+    def _record_signature(self) -> None:
+        data = json.dumps({"signature": self._signature()}).encode()
+        self.files.write_atomic(self.directory / "state.json", lambda sink: sink.write(data))
+
+    def _notice(self, message: str) -> None:
+        log.warning("%s", message)
+        self.notices.append(message)
+
+    # -- functions and extensions -----------------------------------------------------------------
+
+    def new_session(self) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection for a session, with the macros it needs."""
+        cursor = self.duck.cursor()
+        self.create_macros(cursor)
+        return cursor
+
+    def create_macros(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Create the temporary macros on one connection."""
+        for macro in self.functions.macros:
+            if macro.schema is None:
+                cursor.execute(macro.sql())
+
+    def create_extension(
+        self, duck: duckdb.DuckDBPyConnection, name: str, *, if_not_exists: bool
+    ) -> None:
+        """Load an extension and remember it; one that is there already is left as it is."""
+        del if_not_exists  # loading twice changes nothing, so both forms succeed
+        name = name.lower()
+        extensions.load(name)(self.functions)
+        self.create_macros(duck)
+        if name in extensions.BUILT_IN:
+            return
+        manifest.create_manifest(duck)
+        manifest.put_extension(duck, name)
+        for macro in self.functions.macros:
+            if macro.schema is not None:
+                duck.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(macro.schema)}")
+                duck.execute(macro.sql())
+        self.epoch += 1
+
+    def _read_pipeline(self, name: str) -> Mapping[str, Any] | None:
+        with self.duck.cursor() as cursor:
+            return manifest.pipeline(cursor, name) if manifest.has_manifest(cursor) else None
+
+    def _write_pipeline(self, name: str, options: dict[str, Any]) -> None:
+        if self.read_only:
+            return
+        with self.duck.cursor() as cursor:
+            manifest.create_manifest(cursor)
+            manifest.put_pipeline(cursor, name, options)
+
+    # -- indexes -----------------------------------------------------------------------------------
+
+    def index_named(self, name: str) -> IndexState | None:
+        """Return the index called `name`."""
+        return self.indexes.get(name.lower())
+
+    def indexes_of(self, table: TableInfo) -> list[IndexState]:
+        """Return the indexes over a table of this file."""
+        if table.temporary:
+            return []
+        return [
+            s
+            for s in self.indexes.values()
+            if s.spec.table.lower() == table.name.lower()
+            and s.spec.schema.lower() == table.schema.lower()
+        ]
+
+    def create_index(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        node: CreateIndex,
+        table: TableInfo,
+        progress: Progress,
+    ) -> None:
+        """Build an index over the committed rows of a table."""
+        name = node.name if node.name is not None else f"{table.name}_{node.column}_ann"
+        if self.index_named(name) is not None:
+            if node.if_not_exists:
+                return
+            raise ProgrammingError(
+                f'index "{name}" already exists', hint="DROP INDEX it, or use IF NOT EXISTS"
+            )
+        taken = manifest.first_row(
+            duck,
+            "SELECT count(*) FROM duckdb_indexes() WHERE lower(index_name) = ?",
+            [name.lower()],
+        )
+        if taken is not None and taken[0]:
+            raise ProgrammingError(f'index "{name}" already exists', hint="choose another name")
+        spec = self._new_spec(duck, node, table, name)
+        with self.lock:
+            self._build(duck, spec, progress)
+            self.epoch += 1
+
+    def _build(self, duck: duckdb.DuckDBPyConnection, spec: IndexSpec, progress: Progress) -> None:
+        """Write the segment, then name it in the manifest: in this order, so none is ever missing."""
+        self.files.make_dir(self.directory)
+        segment = f"{_file_stem(spec.name)}-{uuid.uuid4().hex[:12]}.seg"
+        path = self.directory / segment
+        old = self.index_named(spec.name)
+        total = manifest.first_row(duck, f"SELECT count(*) FROM {spec.table_name.sql()}")
+        try:
+            write_part(
+                spec,
+                maintain.read_rows(duck, maintain.rows_query(spec)),
+                self.files,
+                path,
+                progress,
+                total=int(total[0]) if total else None,
+            )
+            part, size = open_part(spec, self.files, path)
+            row = IndexRow(spec.name, _spec_to(spec), segment, duckdb.__version__)
+            manifest.create_manifest(duck)
+            duck.execute("BEGIN")
+            try:
+                manifest.put_index(duck, row, [c.type.sql for c in spec.key_columns])
+                duck.execute("COMMIT")
+            except BaseException:
+                duck.execute("ROLLBACK")
+                raise
+        except BaseException:
+            if path.exists():
+                self.files.remove(path)
+            raise
+        version = old.version + 1 if old is not None else 0
+        snapshot = Snapshot(spec=spec, parts=(part,), version=version, size_bytes=size)
+        self.indexes[spec.name.lower()] = IndexState(
+            spec=spec, snapshot=snapshot, segment=segment, version=version
+        )
+        if old is not None and (self.directory / old.segment).exists():
+            self.files.remove(self.directory / old.segment)
+
+    def _rebuild(self, spec: IndexSpec) -> None:
+        with self.duck.cursor() as cursor:
+            self._build(cursor, spec, NoProgress())
+
+    def reindex(self, name: str, progress: Progress) -> None:
+        """Rebuild an index from its table."""
+        state = self.index_named(name)
+        if state is None:
+            raise self.no_index(name)
+        with self.lock, self.duck.cursor() as cursor:
+            self.refuse_busy(state)
+            self._build(cursor, state.spec, progress)
+            self.epoch += 1
+
+    def refuse_busy(self, state: IndexState) -> None:
+        """Raise if a transaction is writing the index's table."""
+        if state.writer is not None:
+            raise OperationalError(
+                f'index "{state.name}" cannot be rebuilt: a transaction is writing '
+                f"{state.spec.table}",
+                hint="commit or roll back first",
+            )
+
+    def drop_index(self, duck: duckdb.DuckDBPyConnection, state: IndexState) -> None:
+        """Drop an index: from the manifest, then its file."""
+        with self.lock:
+            manifest.remove_index(duck, state.name)
+            self.forget(state)
+
+    def forget(self, state: IndexState) -> None:
+        """Take an index out of this instance, and its file away."""
+        self.indexes.pop(state.name.lower(), None)
+        path = self.directory / state.segment
+        if path.exists():
+            self.files.remove(path)
+        self.epoch += 1
+
+    def no_index(self, name: str) -> ProgrammingError:
+        """Return the error for an unknown index."""
+        known = ", ".join(sorted(s.name for s in self.indexes.values())) or "none"
+        return ProgrammingError(
+            f'vector index "{name}" does not exist', hint=f"vector indexes: {known}"
+        )
+
+    def calibrate(self, state: IndexState) -> None:
+        """Measure the unit costs of this host on an index and keep them."""
+        costs = unit_costs(state.snapshot.parts[0])
+        if costs and not self.read_only:
+            with self.duck.cursor() as cursor:
+                manifest.create_manifest(cursor)
+                manifest.put_calibration(cursor, costs)
+        if costs:
+            self.unit, self.calibrated = _unit(costs), True
+
+    # -- snapshots and changes ---------------------------------------------------------------------
+
+    def snapshot(self, state: IndexState) -> Snapshot:
+        """Return the index as of its last commit, folding queued changes in first."""
+        with self.lock:
+            if state.pending:
+                with self.duck.cursor() as cursor:
+                    keys = maintain.distinct_keys(state.spec, state.pending)
+                    state.snapshot = maintain.apply_changes(
+                        cursor, state.snapshot, keys, state.version
+                    )
+                state.pending.clear()
+            return state.snapshot
+
+    def log_changes(
+        self, duck: duckdb.DuckDBPyConnection, state: IndexState, keys: Sequence[pa.Array]
+    ) -> None:
+        """Write changed keys to the index's log, in the caller's transaction."""
+        table = pa.table({f"k{i}": k for i, k in enumerate(keys)})
+        duck.register("__hybridq_log", table)
+        try:
+            duck.execute(
+                f"INSERT INTO {manifest.changes_table(state.name)} SELECT * FROM __hybridq_log"
+            )
+        finally:
+            duck.unregister("__hybridq_log")
+
+    def committed(self, state: IndexState, keys: list[pa.Array]) -> None:
+        """Queue the keys a committed transaction changed."""
+        with self.lock:
+            state.pending.append(keys)
+            state.version += 1
+
+    def outgrown(self, state: IndexState) -> bool:
+        """Tell whether so much was written since the build that the index should be rebuilt."""
+        snapshot = self.snapshot(state)
+        base = snapshot.live_rows - snapshot.delta_rows
+        delta_bytes = 4 * snapshot.delta_rows * state.spec.dim
+        return delta_bytes >= _REBUILD_MIN_BYTES and snapshot.delta_rows >= _REBUILD_SHARE * base
+
+    # -- what an index may be over --------------------------------------------------------------------
+
+    def _fits(self, spec: IndexSpec) -> bool:
+        return self.unfit(spec, self.duck) is None
+
+    def unfit(self, spec: IndexSpec, duck: duckdb.DuckDBPyConnection) -> str | None:
+        """Return why the table no longer fits its index, 'dropped' if the table is gone."""
+        table = manifest.describe(duck, spec.table_name)
+        if table is None or table.temporary:
+            return "dropped"
+        vector = table.column(spec.column)
+        if vector is None or vector_dimension(vector.type) is None:
+            return f"column {spec.column}"
+        for column in spec.columns:
+            now = table.column(column.name)
+            if now is None or now.type != column.type.sql:
+                return f"column {column.name}"
+        names = tuple(c.name.lower() for c in spec.key_columns)
+        if not any(tuple(n.lower() for n in key) == names for key in table.keys):
+            return "its key"
+        return None
+
+    def _new_spec(
+        self, duck: duckdb.DuckDBPyConnection, node: CreateIndex, table: TableInfo, name: str
+    ) -> IndexSpec:
+        options = dict(node.options)
+        for option in options:
+            if option not in _OPTIONS:
+                raise ProgrammingError(
+                    f'option "{option}" of a vector index does not exist',
+                    hint="options: dim, metric ('l2', 'cosine', 'ip'), nlist, recall",
+                )
+        column = table.column(node.column)
+        if column is None:
+            raise ProgrammingError(
+                f'column "{node.column}" of table {table.name} does not exist',
+                hint="columns: " + ", ".join(c.name for c in table.columns),
+            )
+        key = _usable_key(table)
+        dim = self._dimension(duck, table, column.name, column.type, options.get("dim"))
+        names = node.include if node.include is not None else self._default_include(duck, table)
+        attributes = [
+            _attribute(table, n, explicit=node.include is not None)
+            for n in names
+            if n.lower() not in {k.lower() for k in key} and n.lower() != column.name.lower()
+        ]
+        key_columns = [_attribute(table, n, explicit=True) for n in key]
+        metric = options.get("metric", node.metric or "l2")
+        if str(metric).lower() not in _METRICS:
+            raise ProgrammingError(
+                f'metric "{metric}" does not exist', hint="metrics: l2, cosine, ip"
+            )
+        return IndexSpec(
+            name=name,
+            schema=table.schema,
+            table=table.name,
+            column=column.name,
+            metric=_METRICS[str(metric).lower()],
+            dim=dim,
+            key_count=len(key_columns),
+            columns=(*key_columns, *(a for a in attributes if a is not None)),  # type: ignore[arg-type] # explicit keys are never None
+            nlist=_count_option(options, "nlist", "lists"),
+            recall=_recall_option(options),
+        )
+
+    def _dimension(
+        self,
+        duck: duckdb.DuckDBPyConnection,
+        table: TableInfo,
+        column: str,
+        sql_type: str,
+        given: object,
+    ) -> int:
+        fixed = vector_dimension(sql_type)
+        if fixed is None:
+            raise ProgrammingError(
+                f'column "{column}" has type {sql_type}, which is not a vector',
+                hint="a vector is FLOAT[n], vector(n) or REAL[]",
+            )
+        if given is not None and (not isinstance(given, int) or not 1 <= given <= _MAX_DIM):
+            raise ProgrammingError(f"dim must be a number from 1 to {_MAX_DIM}, not {given}")
+        if fixed > 0:
+            if given is not None and given != fixed:
+                raise ProgrammingError(
+                    f'dim = {given}, but column "{column}" has type {sql_type}',
+                    hint="leave dim out",
+                )
+            if fixed > _MAX_DIM:
+                raise NotSupportedError(f"vectors of more than {_MAX_DIM} dimensions")
+            return fixed
+        if isinstance(given, int):
+            return given
+        source = TableName(name=table.name, schema=table.schema, catalog=table.catalog).sql()
+        row = manifest.first_row(
+            duck,
+            f"SELECT len({quote(column)}) FROM {source} WHERE {quote(column)} IS NOT NULL LIMIT 1",
+        )
+        if row is None:
+            raise ProgrammingError(
+                f'the dimension of column "{column}" of type {sql_type} is not known yet',
+                hint="give it: WITH (dim = …)",
+            )
+        if not 1 <= int(row[0]) <= _MAX_DIM:
+            raise DataError(f'column "{column}" holds vectors of {row[0]} dimensions')
+        return int(row[0])
+
+    def _default_include(self, duck: duckdb.DuckDBPyConnection, table: TableInfo) -> list[str]:
+        """Every scalar column of fixed width, and text that is short on average."""
+        names: list[str] = []
+        texts: list[str] = []
+        for column in table.columns:
+            kind = attribute_type(column.type)
+            if kind is None or (kind.kind is Kind.TEXT and table.collated):
+                continue
+            (texts if kind.kind is Kind.TEXT else names).append(column.name)
+        if texts:
+            source = TableName(name=table.name, schema=table.schema, catalog=table.catalog).sql()
+            lengths = ", ".join(f"max(strlen({quote(t)}))" for t in texts)
+            row = manifest.first_row(duck, f"SELECT {lengths} FROM {source}")
+            longest = row if row is not None else ()
+            names.extend(
+                t
+                for t, length in zip(texts, longest, strict=True)
+                if length is None or length <= SHORT_TEXT_BYTES
+            )
+        wanted = set(names)
+        return [c.name for c in table.columns if c.name in wanted]
+
+
+def _connect(path: str, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(path, read_only=read_only, config={"custom_user_agent": _USER_AGENT})
+    except duckdb.Error as error:
+        text = str(error).strip()
+        if "lock" in text:
+            hint = "close the program that has it open, or open it read-only in both"
+        elif "different configuration" in text:
+            hint = "close the plain duckdb.connect of this file in this process"
+        else:
+            hint = "give the path of a DuckDB database, or of a new file in an existing folder"
+        raise OperationalError(f"cannot open {path}: {text.splitlines()[0]}", hint=hint) from error
+
+
+def vector_dimension(sql_type: str) -> int | None:
+    """Return n of FLOAT[n], 0 for FLOAT[], None for what is not a vector."""
+    for base in ("FLOAT", "DOUBLE"):
+        if sql_type == base + "[]":
+            return 0
+        if sql_type.startswith(base + "[") and sql_type[len(base) + 1 : -1].isdigit():
+            return int(sql_type[len(base) + 1 : -1])
+    return None
+
+
+def _usable_key(table: TableInfo) -> tuple[str, ...]:
+    refused: str | None = None
+    for key in table.keys:
+        columns = [table.column(name) for name in key]
+        if any(c is None or c.nullable for c in columns):
+            continue
+        kinds = [attribute_type(c.type) for c in columns if c is not None]
+        if all(k is not None and k.identifies for k in kinds):
+            return key
+        refused = ", ".join(f"{c.name} {c.type}" for c in columns if c is not None)
+    if refused is not None:
+        raise NotSupportedError(
+            f"the key ({refused}) of table {table.name} cannot identify rows of a vector index",
+            hint="use an integer, text, uuid, date, time, decimal or enum key",
+        )
+    raise ProgrammingError(
+        f"table {table.name} has no key, which a vector index needs to identify rows",
+        hint=f"ALTER TABLE {quote(table.name)} ADD PRIMARY KEY (…), or a UNIQUE NOT NULL column",
+    )
+
+
+def _attribute(table: TableInfo, name: str, *, explicit: bool) -> IndexColumn | None:
+    column = table.column(name)
+    if column is None:
+        raise ProgrammingError(
+            f'column "{name}" of table {table.name} does not exist',
+            hint="columns: " + ", ".join(c.name for c in table.columns),
+        )
+    kind = attribute_type(column.type)
+    if kind is None:
+        if explicit:
+            raise ProgrammingError(
+                f'column "{name}" of type {column.type} cannot be an attribute of a vector index',
+                hint="leave it out of INCLUDE; the query may use it all the same",
+            )
+        return None
+    return IndexColumn(column.name, kind)
+
+
+def _count_option(options: dict[str, object], *names: str) -> int | None:
+    for name in names:
+        value = options.get(name)
+        if value is not None:
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1 << 20:
+                raise ProgrammingError(f"{name} must be a whole number from 1 on, not {value}")
+            return value
+    return None
+
+
+def _recall_option(options: dict[str, object]) -> float | None:
+    value = options.get("recall")
+    if value is None:
+        return None
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise ProgrammingError(f"recall must be above 0 and up to 1, not {value}")
+    return number
+
+
+def _file_stem(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
+
+
+def _spec_to(spec: IndexSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "schema": spec.schema,
+        "table": spec.table,
+        "column": spec.column,
+        "metric": spec.metric.name,
+        "dim": spec.dim,
+        "key_count": spec.key_count,
+        "columns": [[c.name, c.type.sql] for c in spec.columns],
+        "nlist": spec.nlist,
+        "recall": spec.recall,
+    }
+
+
+def _spec_from(data: dict[str, Any]) -> IndexSpec:
+    columns: list[IndexColumn] = []
+    for name, sql_type in data["columns"]:
+        kind = attribute_type(sql_type)
+        if kind is None:
+            raise OperationalError(
+                f'index "{data["name"]}" holds a column of unknown type {sql_type}',
+                hint="it was made by another version of hybridq; DROP INDEX and create it again",
+            )
+        columns.append(IndexColumn(name, kind))
+    return IndexSpec(
+        name=data["name"],
+        schema=data["schema"],
+        table=data["table"],
+        column=data["column"],
+        metric=Metric[data["metric"]],
+        dim=data["dim"],
+        key_count=data["key_count"],
+        columns=tuple(columns),
+        nlist=data["nlist"],
+        recall=data["recall"],
+    )
+
+
+def _unit(costs: Mapping[str, float]) -> UnitCosts:
+    known = {f.name for f in fields(UnitCosts)}
+    return UnitCosts(**{name: value for name, value in costs.items() if name in known})
+
+
+__all__ = ["Error", "IndexState", "Instance", "open_instance"]

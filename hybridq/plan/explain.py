@@ -1,0 +1,155 @@
+"""EXPLAIN: a decision, and what happened, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hybridq.plan.physical import Decision, Exact, Fused, PhysicalPlan, Prefilter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actual:
+    """What EXPLAIN ANALYZE measured."""
+
+    seconds: float
+    rows: int
+    selectivity: float | None
+    lists: int
+    blocks: int
+    blocks_skipped: int
+    codes: int
+    reranked: int
+    switched: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """One TopK of a statement: what it searches, how, and what happened."""
+
+    table: str
+    index: str | None
+    metric: str
+    limit: int | None
+    filters: Sequence[str]
+    covered: bool
+    decision: Decision
+    actual: Actual | None
+
+
+def as_json(explained: Sequence[Explained]) -> str:
+    """Return the JSON of one TopK, or of a list of them."""
+    objects = [_object(e) for e in explained]
+    return json.dumps(objects[0] if len(objects) == 1 else objects, indent=2)
+
+
+def _object(e: Explained) -> dict[str, Any]:
+    d = e.decision
+    out: dict[str, Any] = {
+        "plan": d.name,
+        "reason": d.reason,
+        "table": e.table,
+        "index": e.index,
+        "metric": e.metric,
+        "limit": e.limit,
+        "filters": list(e.filters),
+        "covered": e.covered,
+        "detail": _detail(d.plan),
+        "estimated_selectivity": d.estimated_selectivity,
+        "candidates": [
+            {
+                "plan": c.name,
+                "cost_seconds": c.cost_seconds,
+                **({"rejected_because": c.rejected_because} if c.rejected_because else {}),
+            }
+            for c in d.candidates
+        ],
+    }
+    if e.actual is not None:
+        out["actual"] = {
+            "seconds": e.actual.seconds,
+            "rows": e.actual.rows,
+            "selectivity": e.actual.selectivity,
+            "lists": e.actual.lists,
+            "blocks": e.actual.blocks,
+            "blocks_skipped": e.actual.blocks_skipped,
+            "codes": e.actual.codes,
+            "reranked": e.actual.reranked,
+            "switched": e.actual.switched,
+        }
+    return out
+
+
+def as_text(explained: Sequence[Explained]) -> str:
+    """Return the text of every TopK, one after the other."""
+    return "\n\n".join(_text(e) for e in explained)
+
+
+def _text(e: Explained) -> str:
+    d = e.decision
+    using = f" using index {e.index}" if e.index is not None else ""
+    limit = f"first {e.limit} " if e.limit is not None else ""
+    lines = [
+        f"TopK: {limit}rows of {e.table} by {e.metric} distance{using}",
+        f"  Plan: {_plan_line(d.plan)}",
+        f"  Reason: {d.reason}",
+    ]
+    if e.filters:
+        lines.append("  Filter: " + " AND ".join(e.filters))
+    lines.append(f"  Estimated selectivity: {d.estimated_selectivity:.4g}")
+    lines.append(f"  Output: {'from the index alone' if e.covered else 'fetched from the table'}")
+    lines.append("  Candidates:")
+    for c in d.candidates:
+        mark = "*" if c.name == d.name else " "
+        if c.cost_seconds is not None:
+            lines.append(f"   {mark} {c.name:<10} {_seconds(c.cost_seconds)}")
+        else:
+            lines.append(f"   {mark} {c.name:<10} {c.rejected_because or 'not priced'}")
+    if e.actual is not None:
+        lines.extend(_actual_lines(e.actual))
+    return "\n".join(lines)
+
+
+def _actual_lines(a: Actual) -> list[str]:
+    share = "" if a.selectivity is None else f", selectivity {a.selectivity:.4g}"
+    return [
+        f"  Actual: {a.rows} rows in {_seconds(a.seconds)}{share}",
+        f"    lists {a.lists}, blocks {a.blocks} ({a.blocks_skipped} skipped), "
+        f"distances {a.codes} scanned, {a.reranked} exact"
+        + (", plan switched" if a.switched else ""),
+    ]
+
+
+def _plan_line(plan: PhysicalPlan) -> str:
+    match plan:
+        case Exact(by_duckdb=True):
+            return "exact (brute force by DuckDB over the table)"
+        case Exact():
+            return "exact (brute force over the index's vectors)"
+        case Prefilter(source=source, estimated_rows=rows):
+            return f"prefilter (rows found by {source}, about {rows:,}; exact distances)"
+        case Fused(target=None, estimated_lists=lists):
+            return f"fused (all {lists} lists, predicate inside the scan; exact)"
+        case Fused(nprobe=nprobe, estimated_lists=lists):
+            how = f"nprobe {nprobe}" if nprobe is not None else f"about {lists} lists"
+            return f"fused ({how}, predicate inside the scan)"
+
+
+def _detail(plan: PhysicalPlan) -> Mapping[str, Any]:
+    match plan:
+        case Exact(by_duckdb=by_duckdb):
+            return {"by_duckdb": by_duckdb}
+        case Prefilter(source=source, estimated_rows=rows):
+            return {"source": source, "estimated_rows": rows}
+        case Fused(target=target, nprobe=nprobe, estimated_lists=lists):
+            return {"recall": target, "nprobe": nprobe, "estimated_lists": lists}
+
+
+def _seconds(value: float) -> str:
+    if value < 1e-3:
+        return f"{value * 1e6:.1f} µs"
+    if value < 1:
+        return f"{value * 1e3:.2f} ms"
+    return f"{value:.2f} s"

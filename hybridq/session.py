@@ -1,0 +1,596 @@
+"""The life of a statement.
+
+    text ── parse_script (cached) ──> statements           sql/parse.py
+      TopK       resolve table ─> bind ─> decide ─> execute ─> assemble    exec/, plan/
+      Embedded   each TopK as above, its rows stand in the text; DuckDB runs the rest
+      Write      captured: RETURNING key, change log, one transaction      exec/write.py
+      ours       CREATE INDEX, SET, EXPLAIN …                              exec/statements.py
+      others     DuckDB, verbatim
+
+A session owns one DuckDB connection and is used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, assert_never
+
+import duckdb
+
+from hybridq.errors import (
+    Error,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+)
+from hybridq.exec import statements
+from hybridq.exec.bind import BoundTopK, Unbound, bind
+from hybridq.exec.blobs import with_batched_files
+from hybridq.exec.bulk import insert_many
+from hybridq.exec.decide import decide
+from hybridq.exec.executor import Run, execute
+from hybridq.exec.host import Parameters
+from hybridq.exec.keys import positions_by_duckdb
+from hybridq.exec.output import assemble
+from hybridq.exec.result import Field, Pending, Result, Row, translate, typed_select
+from hybridq.exec.transaction import Transaction as Tx
+from hybridq.exec.transaction import commit, release, versions
+from hybridq.exec.write import check_table, is_opaque, run_captured
+from hybridq.instance import IndexState, Instance
+from hybridq.nodes import (
+    Analyze,
+    AnyTable,
+    CreateExtension,
+    CreateIndex,
+    DropIndex,
+    Embedded,
+    Explain,
+    Passthrough,
+    Reindex,
+    ResetSetting,
+    SetSetting,
+    Show,
+    Statement,
+    TableName,
+    TopK,
+    Transaction,
+    Write,
+)
+from hybridq.plan.choose import by_duckdb
+from hybridq.plan.physical import Decision, Exact
+from hybridq.progress import NoProgress, Progress
+from hybridq.settings import Settings
+from hybridq.sql.lexical import used_parameters
+from hybridq.sql.parse import parse_script
+from hybridq.storage.manifest import TableInfo, describe, first_row
+
+_CACHED_TEXTS = 512
+_CACHED_BYTES = 65_536
+
+
+class Session:
+    """One connection's state: settings, transaction, caches, and the DuckDB connection."""
+
+    def __init__(
+        self, instance: Instance, *, autocommit: bool = True, progress: Progress | None = None
+    ) -> None:
+        self.instance = instance
+        self.duck = instance.new_session()
+        self.settings = Settings()
+        self.autocommit = autocommit
+        self.progress: Progress = progress if progress is not None else NoProgress()
+        self.transaction: Tx | None = None
+        self._statements: dict[str, tuple[Statement, ...]] = {}
+        self._tables: dict[TableName, TableInfo | None] = {}
+        self._epoch = instance.epoch
+        self._pending: Pending | None = None
+        self._standard_order = True
+        self._views: list[str] = []
+
+    # -- one statement after the other -------------------------------------------------------------
+
+    def run(self, text: str, parameters: Parameters = None) -> Result:
+        """Run every statement of `text` and return the last one's result."""
+        self.free_connection()
+        parsed = self.parse(text)
+        if not parsed:
+            return Result(None, [])
+        result = Result(None, [])
+        for statement in parsed:
+            result.drain()
+            result = self.run_statement(statement, parameters)
+        return result
+
+    def parse(self, text: str) -> tuple[Statement, ...]:
+        """Return the statements of `text`, parsed once per text."""
+        known = self._statements.get(text)
+        if known is None:
+            known = parse_script(text)
+            if len(text) <= _CACHED_BYTES:
+                if len(self._statements) >= _CACHED_TEXTS:
+                    self._statements.clear()
+                self._statements[text] = known
+        return known
+
+    def run_statement(self, statement: Statement, parameters: Parameters) -> Result:
+        """Run one statement; a failure inside a transaction is remembered."""
+        if not isinstance(statement, Transaction):
+            self._refuse_failed()
+            if not self.autocommit and self.transaction is None:
+                self.begin()
+        context = self.instance.functions.context
+        context.settings = self.settings
+        context.current_progress = self.progress
+        try:
+            return self._dispatch(statement, parameters)
+        except (duckdb.Error, OSError, RuntimeError) as error:
+            raise self.failed(error) from error
+        except Error as error:
+            self._remember_failure(error)
+            raise
+
+    def _dispatch(self, statement: Statement, parameters: Parameters) -> Result:
+        match statement:
+            case TopK():
+                return self._top_k(statement, parameters)
+            case Embedded():
+                return self._embedded(statement, parameters)
+            case Passthrough():
+                return self._passthrough(statement, parameters)
+            case Write():
+                return self._write(statement, parameters)
+            case Transaction(action):
+                {"begin": self.begin, "commit": self.commit, "rollback": self.rollback}[action]()
+                return Result(None, [])
+            case Explain():
+                return statements.explain(self, statement, parameters)
+            case CreateIndex():
+                return statements.create_index(self, statement)
+            case DropIndex():
+                return statements.drop_index(self, statement)
+            case Reindex():
+                return statements.reindex(self, statement)
+            case Analyze():
+                return statements.analyze(self, statement)
+            case CreateExtension():
+                return statements.create_extension(self, statement)
+            case SetSetting():
+                return statements.set_setting(self, statement)
+            case ResetSetting():
+                return statements.reset_setting(self, statement)
+            case Show():
+                return statements.show(self, statement)
+            case _:
+                assert_never(statement)
+
+    # -- TopK ------------------------------------------------------------------------------------------
+
+    def _top_k(self, topk: TopK, parameters: Parameters) -> Result:
+        bound, decision = self.plan(topk, parameters)
+        if bound is not None and not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
+            answered = self.answer(bound, decision, Run())
+            if answered is not None:
+                return Result(answered[0], answered[1])
+        return self._fallback(topk, parameters)
+
+    def plan(self, topk: TopK, parameters: Parameters) -> tuple[BoundTopK | None, Decision]:
+        """Bind and plan a TopK; no binding means that DuckDB answers, for the decision's reason."""
+        bound = self._bind(topk, named_values(parameters))
+        if isinstance(bound, Unbound):
+            return None, by_duckdb(bound.reason, self.settings, forced_allowed=False)
+        return bound, decide(bound, self.settings, self.instance.unit)
+
+    def _bind(self, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | Unbound:
+        missing = [p for p in topk.parameters if p not in values]
+        if missing:
+            raise ProgrammingError(
+                f"parameter {shown_parameter(missing[0])} has no value",
+                hint=f"the statement has {len(topk.parameters)} parameters",
+            )
+        if not self._standard_order:
+            return Unbound("default_order, default_null_order or default_collation is changed")
+        table = self.describe(topk.table)
+        if table is None:
+            return Unbound(f"{topk.table.sql()} is not a table of this database")
+        if any(table.column(a) is not None for a in topk.where_aliases):
+            return Unbound("an alias in the WHERE is also a column")
+        states = self.instance.indexes_of(table)
+        for state in states:
+            if self.transaction is not None and self.transaction.touched(state):
+                return Unbound(f"this transaction's view of {table.name} differs from the index")
+        candidates = [(s.spec, lambda s=s: self.instance.snapshot(s)) for s in states]  # type: ignore[misc] # binds s now
+
+        def evaluate(expression: str) -> Any:
+            text = f"{topk.with_text}SELECT {expression}"
+            given = {name: values[name] for name in used_parameters(text)}
+            row = self.query(text, given)[1]
+            return row[0][0] if row else None
+
+        return bind(topk, table, candidates, values, evaluate)
+
+    def answer(
+        self, bound: BoundTopK, decision: Decision, run: Run
+    ) -> tuple[list[Field], list[Row]] | None:
+        """Run the plan on the index and return fields and rows; None if DuckDB must answer."""
+
+        def positions(b: BoundTopK) -> Any:
+            return positions_by_duckdb(b, self.query_arrow)
+
+        hits = execute(decision.plan, bound, positions, run)
+        return assemble(bound, hits, self.query, self._register)
+
+    def _fallback(self, topk: TopK, parameters: Parameters) -> Result:
+        values = named_values(parameters)
+        given = {name: values[name] for name in topk.parameters}
+        result = self._run_duck(topk.fallback, given or None, read=True)
+        return _renamed(result, topk, self.describe(topk.table))
+
+    def _embedded(self, statement: Embedded, parameters: Parameters) -> Result:
+        values = named_values(parameters)
+        text = statement.pieces[0]
+        for i, (topk, piece) in enumerate(zip(statement.topks, statement.pieces[1:], strict=True)):
+            bound = self._bind(topk, values)
+            answered = None
+            if isinstance(bound, BoundTopK):
+                decision = decide(bound, self.settings, self.instance.unit)
+                if not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
+                    answered = self.answer(bound, decision, Run())
+            if answered is None:
+                fields, rows = self.query(topk.fallback, {n: values[n] for n in topk.parameters})
+                renamed = _renamed(Result(fields, rows), topk, self.describe(topk.table))
+                answered = list(renamed.fields or ()), rows
+            name = f"__hybridq_topk{i}"
+            text += typed_select(self.duck, name, *answered) + piece
+            self._views.append(name)
+        given = {name: values[name] for name in used_parameters(text)}
+        return self._run_duck(text, given or None, read=True)
+
+    # -- DuckDB ----------------------------------------------------------------------------------------
+
+    def free_connection(self) -> None:
+        """Drain the result that DuckDB still holds: its connection is needed."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.drain()
+
+    def query(self, text: str, parameters: Any) -> tuple[list[Field], list[Row]]:
+        """Run a query of our own on the session's connection."""
+        duck = self.duck.execute(text, parameters or None)
+        fields = [Field(d[0], str(d[1])) for d in duck.description or []]
+        return fields, duck.fetchall()
+
+    def query_arrow(self, text: str, parameters: Mapping[str, Any]) -> Any:
+        """Run a query of our own and return an Arrow table."""
+        relation = self.duck.sql(text, params=dict(parameters) or None)
+        return relation.to_arrow_table()
+
+    def run_verbatim(self, text: str, parameters: Parameters = None) -> Result:
+        """Run text on DuckDB as it is."""
+        return self._run_duck(text, duck_parameters(parameters, named=False), read=False)
+
+    def _register(self, name: str, table: Any) -> None:
+        self.duck.register(name, table)
+
+    def _run_duck(self, text: str, parameters: Any, *, read: bool) -> Result:
+        """Run text on DuckDB and leave its result there until it is fetched or in the way."""
+        duck = self.duck.execute(text, parameters)
+        description = duck.description
+        if not read and (not description or description[0][0] in ("Count", "Success")):
+            rows = duck.fetchall()
+            count = rows[0][0] if rows and isinstance(rows[0][0], int) else -1
+            return Result(None, [], rowcount=count)
+        if not description:
+            return Result(None, [])
+        fields = [Field(d[0], str(d[1])) for d in description]
+        self._pending = Pending(duck, fields, self.failed)
+        return self._pending
+
+    def _passthrough(self, statement: Passthrough, parameters: Parameters) -> Result:
+        given = duck_parameters(parameters, named=statement.rewritten)
+        text, given, views = with_batched_files(self, statement.text, given)
+        try:
+            states = self._written_by(statement)
+            if not states and not statement.schema_change:
+                is_read = statement.writes is None
+                return self._run_duck(text, given, read=is_read)
+            if not states:
+                result = self._run_duck(text, given, read=False)
+                result.drain()
+                self._schema_changed()
+                return result
+            return self._opaque(statement, text, given, states)
+        finally:
+            if views:
+                self.free_connection()
+                self.progress.finish()
+            for view in views:
+                self.duck.unregister(view)
+
+    def _written_by(self, statement: Passthrough) -> list[IndexState]:
+        """Return the indexes whose table the statement may write or alter."""
+        if statement.writes is None or not self.instance.indexes:
+            return []
+        if isinstance(statement.writes, AnyTable):
+            first = statement.text.split(None, 1)[0].upper() if statement.text.split() else ""
+            harmless = first in ("CREATE", "ATTACH", "DETACH", "COMMENT") and (
+                " OR REPLACE " not in f" {' '.join(statement.text.upper().split())} "
+            )
+            return [] if harmless else list(self.instance.indexes.values())
+        table = self.describe(statement.writes)
+        return self.instance.indexes_of(table) if table is not None else []
+
+    def _opaque(
+        self, statement: Passthrough, text: str, given: Any, states: list[IndexState]
+    ) -> Result:
+        """Run a write whose rows cannot be captured: its changes are found before COMMIT."""
+
+        def work(transaction: Tx) -> Result:
+            for state in states:
+                transaction.begin_write(state, self)
+            result = self._run_duck(text, given, read=False)
+            result.drain()
+            self.free_connection()
+            if statement.schema_change:
+                self._schema_changed()
+                statements.check_schema(self, states, transaction)
+            for state in states:
+                if state in transaction.dropped:
+                    continue
+                check_table(self.duck, state.spec)
+                transaction.opaque.add(state.name)
+            return result
+
+        return self.in_transaction(work)
+
+    def _write(self, write: Write, parameters: Parameters) -> Result:
+        given = duck_parameters(parameters, named=write.rewritten)
+        table = self.describe(write.table)
+        states = self.instance.indexes_of(table) if table is not None else []
+        text, given, views = with_batched_files(self, write.text, given)
+        try:
+            if not states:
+                result = self._run_duck(text, given, read=write.has_returning)
+                result.drain()
+                self._pending = None
+                return result
+            if is_opaque(write, states) or statements.has_triggers(self, table):
+                plain = Passthrough(text=text, writes=write.table)
+                return self._opaque(plain, text, given, states)
+
+            def work(transaction: Tx) -> Result:
+                written = run_captured(
+                    self.duck.execute, write, text, given, states, transaction, self
+                )
+                return Result(written.fields, written.rows, rowcount=written.count)
+
+            return self.in_transaction(work)
+        finally:
+            if views:
+                self.progress.finish()
+            for view in views:
+                self.duck.unregister(view)
+
+    def run_many(self, text: str, rows: Sequence[Parameters]) -> Result:
+        """Run one statement for each set of parameters, all in one transaction."""
+        self.free_connection()
+        parsed = self.parse(text)
+        if len(parsed) != 1:
+            raise ProgrammingError("executemany takes exactly one statement")
+        statement = parsed[0]
+        if isinstance(statement, Write) and statement.single_values is not None:
+            done = insert_many(self, statement, rows)
+            if done is not None:
+                return done
+
+        def work(_: Tx) -> Result:
+            total = 0
+            for parameters in rows:
+                result = self.run_statement(statement, parameters)
+                result.drain()
+                total += max(0, result.rowcount)
+            return Result(None, [], rowcount=total)
+
+        return self.in_transaction(work) if rows else Result(None, [], rowcount=0)
+
+    # -- transactions ------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin a transaction; its snapshot is the database's state now."""
+        self.free_connection()
+        if self.transaction is not None:
+            raise OperationalError(
+                "a transaction is already open", hint="COMMIT or ROLLBACK it first"
+            )
+        self._begin(explicit=True)
+
+    def _begin(self, *, explicit: bool) -> Tx:
+        with self.instance.lock:
+            self.duck.execute("BEGIN")
+            # DuckDB takes its snapshot at the first statement, not at BEGIN.
+            self.duck.execute("SELECT 1").fetchall()
+            self.transaction = Tx(versions=versions(self.instance), explicit=explicit)
+        return self.transaction
+
+    def commit(self) -> None:
+        """Commit; does nothing outside a transaction, raises if a statement of it failed."""
+        self.free_connection()
+        transaction = self.transaction
+        if transaction is None:
+            return
+        if transaction.failed is not None:
+            self.rollback()
+            raise OperationalError(
+                f"the transaction was rolled back, for a statement of it failed: "
+                f"{transaction.failed}",
+                hint="run its statements again",
+            )
+        try:
+            changed = commit(self.duck, transaction, self.instance)
+        except (duckdb.Error, Error) as error:
+            self.rollback()
+            raise translate(error) from error
+        self.transaction = None
+        self._rebuild_outgrown(changed)
+
+    def rollback(self) -> None:
+        """Roll back; does nothing outside a transaction."""
+        self._pending = None
+        transaction, self.transaction = self.transaction, None
+        if transaction is None:
+            return
+        release(transaction)
+        try:
+            self.duck.execute("ROLLBACK")
+        except duckdb.TransactionException:
+            pass  # DuckDB has rolled back on its own
+        self._forget_tables()
+
+    def in_transaction(self, work: Callable[[Tx], Result]) -> Result:
+        """Run `work` in the open transaction, or in one of its own."""
+        if self.transaction is not None:
+            return work(self.transaction)
+        transaction = self._begin(explicit=False)
+        try:
+            result = work(transaction)
+            result.drain()
+            changed = commit(self.duck, transaction, self.instance)
+        except BaseException:
+            self.rollback()
+            raise
+        self.transaction = None
+        self._rebuild_outgrown(changed)
+        return result
+
+    def _rebuild_outgrown(self, changed: Sequence[IndexState]) -> None:
+        """Rebuild indexes that were outgrown by what was just written."""
+        for state in changed:
+            if self.instance.outgrown(state):
+                self.instance.reindex(state.name, self.progress)
+
+    def _refuse_failed(self) -> None:
+        if self.transaction is not None and self.transaction.failed is not None:
+            raise OperationalError(
+                "the transaction is aborted, for a statement of it failed: "
+                f"{self.transaction.failed}",
+                hint="ROLLBACK it",
+            )
+
+    def failed(self, error: Exception) -> Error:
+        """Return the error to raise for one of DuckDB's, and remember it in the transaction."""
+        own = self.instance.functions.take_failure()
+        translated = own if own is not None else translate(error)
+        self._remember_failure(translated)
+        return translated
+
+    def _remember_failure(self, error: Error) -> None:
+        if self.transaction is not None:
+            self.transaction.failed = error.message
+
+    # -- names ---------------------------------------------------------------------------------------------
+
+    def describe(self, table: TableName) -> TableInfo | None:
+        """Return what a table name means here, cached until the schema changes."""
+        if self._epoch != self.instance.epoch:
+            self._forget_tables()
+        if table not in self._tables:
+            found = describe(self.duck, table)
+            if found is not None and found.catalog != self.main_catalog and not found.temporary:
+                found = None  # an attached database has no indexes of ours
+            self._tables[table] = found
+        return self._tables[table]
+
+    @property
+    def main_catalog(self) -> str:
+        """The catalog of the database file itself."""
+        return self.instance.catalog
+
+    def _forget_tables(self) -> None:
+        self._tables.clear()
+        self._epoch = self.instance.epoch
+
+    def _schema_changed(self) -> None:
+        self.instance.epoch += 1
+        self._forget_tables()
+
+    def session_changed(self) -> None:
+        """Look again at what SET and USE can change: name resolution and ordering."""
+        self._forget_tables()
+        row = first_row(
+            self.duck,
+            "SELECT lower(current_setting('default_order')), "
+            "lower(current_setting('default_null_order')), current_setting('default_collation')",
+        )
+        order, nulls, collation = row if row is not None else ("", "", "")
+        self._standard_order = (
+            order.startswith("asc") and nulls in ("nulls_last", "last", "nulls last")
+        ) and collation in ("", "binary", None)
+
+    # -- data and interrupts ---------------------------------------------------------------------------
+
+    def register(self, name: str, data: Any) -> None:
+        """Make data of Python readable as a table."""
+        self.free_connection()
+        try:
+            self.duck.register(name, data)
+        except (duckdb.Error, RuntimeError) as error:
+            raise translate(error) from error
+
+    def unregister(self, name: str) -> None:
+        """Take such a table away."""
+        self.free_connection()
+        self.duck.unregister(name)
+
+    def frame(self, result: Result, method: str) -> Any:
+        """Return the rest of a result in columns."""
+        with self.instance.duck.cursor() as cursor:
+            return result.frame(method, cursor)
+
+    def interrupt(self) -> None:
+        """Cancel the running statement; called from another thread."""
+        self.duck.interrupt()
+
+    def close(self) -> None:
+        """Roll back what is open and leave the instance."""
+        self.rollback()
+        self.duck.close()
+        self.instance.close()
+
+
+def named_values(parameters: Parameters) -> Mapping[str, Any]:
+    """Return parameter values by name; positional ones are hq1, hq2 …"""
+    if parameters is None:
+        return {}
+    if isinstance(parameters, Mapping):
+        return parameters
+    return {f"hq{i}": value for i, value in enumerate(parameters, 1)}
+
+
+def shown_parameter(name: str) -> str:
+    """Return a parameter's name as it was written."""
+    return f"{name[2:]}" if name.startswith("hq") and name[2:].isdigit() else f":{name}"
+
+
+def duck_parameters(parameters: Parameters, *, named: bool) -> Any:
+    """Return parameters as DuckDB's client takes them."""
+    if parameters is None:
+        return None
+    if named:
+        return dict(named_values(parameters)) or None
+    if isinstance(parameters, Mapping):
+        return dict(parameters) or None
+    return list(parameters) or None
+
+
+def _renamed(result: Result, topk: TopK, table: TableInfo | None) -> Result:
+    """Give distances the names the index would have given them."""
+    labels = statements.output_labels(topk, table)
+    if result.fields is not None and len(labels) == len(result.fields):
+        result.fields = tuple(
+            Field(label if label is not None else f.name, f.type)
+            for label, f in zip(labels, result.fields, strict=True)
+        )
+    return result
+
+
+__all__ = ["InterfaceError", "InternalError", "Parameters", "Session"]

@@ -1,0 +1,125 @@
+"""Settings of a session: names, values, checks. Everything else SET names is DuckDB's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from hybridq.errors import ProgrammingError
+
+PLANS = ("auto", "exact", "prefilter", "fused")
+PREFIX = "hybridq."
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one session; immutable, replaced as a whole."""
+
+    recall: float = 0.95
+    nprobe: int | None = None
+    plan: str = "auto"
+    calibration: str = "host"
+    on_bad_image: str = "error"
+
+
+def _recall(value: Any) -> float:
+    number = _number(value)
+    if number is None or not 0 < number <= 1:
+        raise ValueError("a number above 0 and up to 1")
+    return number
+
+
+def _nprobe(value: Any) -> int | None:
+    if value is None or value in ("auto", "default"):
+        return None
+    number = _number(value)
+    if number is None or number < 1 or number != int(number):
+        raise ValueError("a whole number of lists from 1 on, or auto")
+    return int(number)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if str(value).lower() not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return str(value).lower()
+
+    return check
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "recall": _recall,
+    "nprobe": _nprobe,
+    "plan": _one_of(*PLANS),
+    "calibration": _one_of("host", "reference"),
+    "on_bad_image": _one_of("error", "null"),
+}
+
+DESCRIPTIONS = {
+    "recall": "mean recall@k that approximate answers must reach; 1 is exact",
+    "nprobe": "inverted lists to visit, for experts; auto lets recall decide",
+    "plan": "force a plan: " + ", ".join(PLANS),
+    "calibration": "unit costs of the planner: measured on this host, or fixed reference ones",
+    "on_bad_image": "what extract_feature does with an undecodable image: error or null",
+}
+
+
+def is_setting(name: str) -> bool:
+    """Tell whether `name` is one of our settings, with or without the prefix `hybridq.`."""
+    return _bare(name) in _CHECKS or name.lower().startswith(PREFIX)
+
+
+def _bare(name: str) -> str:
+    return name.lower().removeprefix(PREFIX)
+
+
+def _known(name: str) -> str:
+    bare = _bare(name)
+    if bare not in _CHECKS:
+        raise ProgrammingError(
+            f'setting "{name}" does not exist', hint="settings: " + ", ".join(_CHECKS)
+        )
+    return bare
+
+
+def with_setting(settings: Settings, name: str, value: Any) -> Settings:
+    """Return settings with one changed; ProgrammingError names what is allowed."""
+    bare = _known(name)
+    try:
+        checked = _CHECKS[bare](value)
+    except ValueError as error:
+        raise ProgrammingError(
+            f"setting {bare} cannot be {value!r}", hint=f"give {error}"
+        ) from error
+    return replace(settings, **{bare: checked})
+
+
+def without_setting(settings: Settings, name: str) -> Settings:
+    """Return settings with one back at its default."""
+    bare = _known(name)
+    return replace(settings, **{bare: getattr(Settings(), bare)})
+
+
+def value_text(settings: Settings, name: str) -> str:
+    """Return the value of a setting as SHOW prints it."""
+    value = getattr(settings, _known(name))
+    return "auto" if value is None else str(value)
+
+
+def listing(settings: Settings) -> list[tuple[str, str, str, str]]:
+    """Return (name, value, default, description) of every setting."""
+    defaults = Settings()
+    return [
+        (f.name, value_text(settings, f.name), value_text(defaults, f.name), DESCRIPTIONS[f.name])
+        for f in fields(Settings)
+    ]
