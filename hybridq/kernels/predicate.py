@@ -12,15 +12,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from hybridq.kernels._intrinsics import (
+    BLOCK,
+    between,
+    lowest_bits,
+    non_zero,
+    popcount,
+    trailing_zeros,
+)
 from hybridq.kernels._jit import entry, i64, in_i64, in_i64_2d, in_u8, kernel, out_i64
 
 Int64s = npt.NDArray[np.int64]
 Uint8s = npt.NDArray[np.uint8]
 
-BLOCK = 64
-"""Rows a mask covers."""
-
-_LINEAR = 4  # intervals a leaf tests one by one, without branches
+_LINEAR = 4
+"""Up to this many intervals (more where many rows are left) are tested one by one."""
 
 
 @kernel
@@ -37,7 +43,19 @@ def within(key: int, low: Int64s, high: Int64s, begin: int, end: int) -> bool:
 
 
 @kernel
-def mask_block(
+def passes(
+    keys: Int64s, row: int, leaf_column: Int64s, leaf_start: Int64s, low: Int64s, high: Int64s
+) -> bool:
+    """Tell whether one row passes the program."""
+    for leaf in range(leaf_column.shape[0]):
+        key = keys[leaf_column[leaf], row]
+        if not within(key, low, high, leaf_start[leaf], leaf_start[leaf + 1]):
+            return False
+    return True
+
+
+@kernel
+def block_word(
     keys: Int64s,
     first: int,
     count: int,
@@ -46,42 +64,49 @@ def mask_block(
     leaf_start: Int64s,
     low: Int64s,
     high: Int64s,
-    mask: Uint8s,
-    hit: Uint8s,
-) -> int:
-    """Write into `mask` which of the rows first .. first + count live and pass; return how many.
-
-    `mask` and `hit` (scratch) have BLOCK entries.
-    """
-    passing = 0
-    for v in range(count):
-        mask[v] = np.uint8(alive[first + v] != 0)
-        passing += int(mask[v])
+) -> np.uint64:
+    """Return the word of the rows first .. first + count (1 to 64) that live and pass."""
+    word = np.uint64(0)
+    if first + BLOCK > alive.shape[0]:  # a whole block would end after the arrays
+        for v in range(count):
+            row = first + v
+            if alive[row] != 0 and passes(keys, row, leaf_column, leaf_start, low, high):
+                word |= np.uint64(1) << np.uint64(v)
+        return word
+    word |= non_zero(alive, first) & lowest_bits(count)
     for leaf in range(leaf_column.shape[0]):
-        if passing == 0:
+        if word == 0:
             break
         column = leaf_column[leaf]
         begin = leaf_start[leaf]
         end = leaf_start[leaf + 1]
-        if end - begin > _LINEAR:
-            for v in range(count):
-                if mask[v] != 0:
-                    mask[v] = np.uint8(within(keys[column, first + v], low, high, begin, end))
-        else:
-            for v in range(count):
-                hit[v] = np.uint8(0)
+        hit = np.uint64(0)
+        if end - begin <= _LINEAR or end - begin <= popcount(word) // 2:
             for t in range(begin, end):
-                lowest = low[t]
-                highest = high[t]
-                for v in range(count):
-                    key = keys[column, first + v]
-                    hit[v] |= np.uint8((key >= lowest) & (key <= highest))
-            for v in range(count):
-                mask[v] &= hit[v]
-        passing = 0
-        for v in range(count):
-            passing += int(mask[v])
-    return passing
+                hit |= between(keys, column, first, low[t], high[t])
+        else:
+            rest = word
+            while rest != 0:
+                v = trailing_zeros(rest)
+                rest &= rest - np.uint64(1)
+                if within(keys[column, first + v], low, high, begin, end):
+                    hit |= np.uint64(1) << np.uint64(v)
+        word &= hit
+    return word
+
+
+@kernel
+def append_rows(word: np.uint64, first: int, rows: Int64s, found: int) -> int:
+    """Append the rows of `word` to the `found` ones in `rows`; return how many there are."""
+    if word == np.uint64(0xFFFFFFFFFFFFFFFF):
+        for v in range(BLOCK):
+            rows[found + v] = first + v
+        return found + BLOCK
+    while word != 0:
+        rows[found] = first + trailing_zeros(word)
+        found += 1
+        word &= word - np.uint64(1)
+    return found
 
 
 @entry(in_i64_2d, in_i64, in_i64, in_i64, in_i64, in_i64, returns=i64)
@@ -96,13 +121,7 @@ def count_passing(
     """Count the rows among `positions` (m,) that pass the program."""
     passing = 0
     for i in range(positions.shape[0]):
-        keep = True
-        for leaf in range(leaf_column.shape[0]):
-            key = keys[leaf_column[leaf], positions[i]]
-            if not within(key, low, high, leaf_start[leaf], leaf_start[leaf + 1]):
-                keep = False
-                break
-        if keep:
+        if passes(keys, positions[i], leaf_column, leaf_start, low, high):
             passing += 1
     return passing
 
@@ -123,18 +142,9 @@ def select_passing(
 
     `alive` (n,) is non-zero for a row that lives; `out` has room for end - begin rows.
     """
-    mask = np.empty(BLOCK, np.uint8)
-    hit = np.empty(BLOCK, np.uint8)
     found = 0
     for first in range(begin, end, BLOCK):
         count = min(BLOCK, end - first)
-        passing = mask_block(
-            keys, first, count, alive, leaf_column, leaf_start, low, high, mask, hit
-        )
-        if passing == 0:
-            continue
-        for v in range(count):
-            if mask[v] != 0:
-                out[found] = first + v
-                found += 1
+        word = block_word(keys, first, count, alive, leaf_column, leaf_start, low, high)
+        found = append_rows(word, first, out, found)
     return found

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from hybridq.kernels._intrinsics import BLOCK, popcount, prefetch
 from hybridq.kernels._jit import (
     boolean,
     entry,
@@ -34,8 +35,8 @@ from hybridq.kernels._jit import (
     out_i64,
     strict_kernel,
 )
-from hybridq.kernels.distance import IP, L2, distance, fast_dot, fast_squared_l2
-from hybridq.kernels.predicate import BLOCK, mask_block
+from hybridq.kernels.distance import IP, L2, fast_dot, fast_squared_l2, four_distances, norm
+from hybridq.kernels.predicate import append_rows, block_word
 from hybridq.kernels.topk import offer, sort
 
 Float32s = npt.NDArray[np.float32]
@@ -53,6 +54,11 @@ ROWS_PASSING = 6
 LISTS_SKIPPED = 7
 COUNTERS = 8
 
+_RUN = 256
+"""Rows gathered, at least, before their distances are computed; fewer at the end of a list."""
+
+_LINE = 16  # float32 values in a cache line
+_AHEAD_LINES = 64  # cache lines asked for before they are needed
 _UNIT = 2.0**-23  # twice the rounding unit of float32
 _TINY = 2.0**-140
 _LARGEST = float(np.finfo(np.float32).max)
@@ -100,22 +106,22 @@ def _lower_bounds(
 ) -> None:
     """Write what the float32 sums prove of each row's distance; for L2, of its square."""
     dimension = query.shape[0]
-    if metric == L2:
-        for i in range(count):
+    lines = (dimension + _LINE - 1) // _LINE
+    ahead = max(1, _AHEAD_LINES // lines)
+    lines = min(lines, _AHEAD_LINES)
+    for i in range(min(ahead, count)):
+        for line in range(lines):
+            prefetch(vectors, rows[i], line * _LINE)
+    for i in range(count):
+        if i + ahead < count:
+            for line in range(lines):
+                prefetch(vectors, rows[i + ahead], line * _LINE)
+        if metric == L2:
             square = fast_squared_l2(query, vectors, rows[i])
             out[i] = square if square <= _LARGEST else -np.inf
-    else:
-        for i in range(count):
+        else:
             dot, square = fast_dot(query, vectors, rows[i])
             out[i] = _lower_bound_dot(metric, dot, square, query_norm, dimension)
-
-
-@strict_kernel
-def _query_norm(query: Float32s) -> float:
-    square = np.float64(0.0)
-    for j in range(query.shape[0]):
-        square += np.float64(query[j]) * np.float64(query[j])
-    return float(np.sqrt(square))
 
 
 @kernel
@@ -127,6 +133,8 @@ def _offer_rows(
     rows: Int64s,
     count: int,
     bounds: Float64s,
+    four_rows: Int64s,
+    four_values: Float32s,
     tie: Int64s,
     radius: float,
     radius_inclusive: bool,
@@ -137,7 +145,10 @@ def _offer_rows(
     out_position: Int64s,
     counters: Int64s,
 ) -> int:
-    """Offer the first `count` of `rows` to the heap; return how many entries are in use."""
+    """Offer the first `count` of `rows` to the heap; return how many entries are in use.
+
+    `bounds` (count,), `four_rows` and `four_values` (4,) are scratch.
+    """
     dimension = query.shape[0]
     inclusive = radius_inclusive or radius == np.inf
     _lower_bounds(metric, query, query_norm, vectors, rows, count, bounds)
@@ -146,14 +157,23 @@ def _offer_rows(
     if filled == k:
         nearest = min(nearest, np.float64(out_distance[0]))
     threshold = _threshold(metric, nearest, dimension)
+    pending = 0
     for i in range(count):
-        if bounds[i] > threshold:
+        if not bounds[i] > threshold:
+            four_rows[pending] = rows[i]
+            pending += 1
+        if pending < 4 and (pending == 0 or i + 1 < count):
             continue
-        value = distance(metric, query, vectors, rows[i])
-        counters[EXACT_DISTANCES] += 1
-        if not (value < radius or (value == radius and inclusive)):  # NaN too
-            continue
-        filled = offer(value, tie[rows[i]], rows[i], out_distance, out_tie, out_position, filled, k)
+        for spare in range(pending, 4):
+            four_rows[spare] = four_rows[0]
+        four_distances(metric, query, query_norm, vectors, four_rows, four_values)
+        counters[EXACT_DISTANCES] += pending
+        for j in range(pending):
+            value = four_values[j]
+            if value < radius or (value == radius and inclusive):  # not NaN
+                row = four_rows[j]
+                filled = offer(value, tie[row], row, out_distance, out_tie, out_position, filled, k)
+        pending = 0
         if filled == k and out_distance[0] < nearest:
             nearest = np.float64(out_distance[0])
             threshold = _threshold(metric, nearest, dimension)
@@ -251,11 +271,11 @@ def probe(
     """
     if k <= 0:
         return 0
-    query_norm = _query_norm(query)
-    mask = np.empty(BLOCK, np.uint8)
-    hit = np.empty(BLOCK, np.uint8)
-    rows = np.empty(BLOCK, np.int64)
-    bounds = np.empty(BLOCK, np.float64)
+    query_norm = norm(query)
+    rows = np.empty(_RUN + BLOCK, np.int64)
+    bounds = np.empty(_RUN + BLOCK, np.float64)
+    four_rows = np.empty(4, np.int64)
+    four_values = np.empty(4, np.float32)
     filled = 0
     scanned = 0
     passed = 0
@@ -267,38 +287,37 @@ def probe(
             begin = list_offsets[order[visit]]
             end = list_offsets[order[visit] + 1]
             scanned += end - begin
+            found = 0
             for first in range(begin, end, BLOCK):
                 count = min(BLOCK, end - first)
+                word = block_word(keys, first, count, alive, leaf_column, leaf_start, low, high)
                 counters[BLOCKS] += 1
-                passing = mask_block(
-                    keys, first, count, alive, leaf_column, leaf_start, low, high, mask, hit
-                )
-                if passing == 0:
+                if word == 0:
                     counters[BLOCKS_SKIPPED] += 1
-                    continue
-                passed += passing
-                found = 0
-                for v in range(count):
-                    rows[found] = first + v
-                    found += int(mask[v])
-                filled = _offer_rows(
-                    metric,
-                    query,
-                    query_norm,
-                    vectors,
-                    rows,
-                    passing,
-                    bounds,
-                    tie,
-                    radius,
-                    radius_inclusive,
-                    k,
-                    filled,
-                    out_distance,
-                    out_tie,
-                    out_position,
-                    counters,
-                )
+                passed += popcount(word)
+                found = append_rows(word, first, rows, found)
+                if found >= _RUN or (found > 0 and first + BLOCK >= end):
+                    filled = _offer_rows(
+                        metric,
+                        query,
+                        query_norm,
+                        vectors,
+                        rows,
+                        found,
+                        bounds,
+                        four_rows,
+                        four_values,
+                        tie,
+                        radius,
+                        radius_inclusive,
+                        k,
+                        filled,
+                        out_distance,
+                        out_tie,
+                        out_position,
+                        counters,
+                    )
+                    found = 0
         if filled == k and visit + 1 >= min_lists:
             if ladder_share.shape[0] == 0:
                 break
@@ -337,12 +356,14 @@ def gather(
     """
     if k <= 0:
         return 0
-    query_norm = _query_norm(query)
-    rows = np.empty(BLOCK, np.int64)
-    bounds = np.empty(BLOCK, np.float64)
+    query_norm = norm(query)
+    rows = np.empty(_RUN, np.int64)
+    bounds = np.empty(_RUN, np.float64)
+    four_rows = np.empty(4, np.int64)
+    four_values = np.empty(4, np.float32)
     filled = 0
-    for first in range(0, positions.shape[0], BLOCK):
-        count = min(BLOCK, positions.shape[0] - first)
+    for first in range(0, positions.shape[0], _RUN):
+        count = min(_RUN, positions.shape[0] - first)
         for i in range(count):
             rows[i] = positions[first + i]
         filled = _offer_rows(
@@ -353,6 +374,8 @@ def gather(
             rows,
             count,
             bounds,
+            four_rows,
+            four_values,
             tie,
             radius,
             radius_inclusive,

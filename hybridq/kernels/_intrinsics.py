@@ -1,0 +1,163 @@
+"""Machine operations that NumPy has no word for, each with its meaning in plain Python.
+
+A word is a uint64; its bit v speaks of row `first + v` of a block of 64 rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
+
+BLOCK = 64
+"""Rows a word covers."""
+
+_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+
+
+def between(keys: npt.NDArray[np.int64], column: int, first: int, low: int, high: int) -> np.uint64:
+    """Return the word of low <= keys[column, first + v] <= high; all 64 keys must exist."""
+    word = np.uint64(0)
+    for v in range(BLOCK):
+        if low <= keys[column, first + v] <= high:
+            word |= np.uint64(1) << np.uint64(v)
+    return word
+
+
+def non_zero(flags: npt.NDArray[np.uint8], first: int) -> np.uint64:
+    """Return the word of flags[first + v] != 0; all 64 flags must exist."""
+    word = np.uint64(0)
+    for v in range(BLOCK):
+        if flags[first + v] != 0:
+            word |= np.uint64(1) << np.uint64(v)
+    return word
+
+
+def lowest_bits(count: int) -> np.uint64:
+    """Return the word whose first `count` bits (1 to 64) are set."""
+    return np.uint64(2**count - 1)
+
+
+def popcount(word: np.uint64) -> int:
+    """Count the bits that are set."""
+    return int(word).bit_count()
+
+
+def trailing_zeros(word: np.uint64) -> int:
+    """Return the number of the first bit that is set; there must be one."""
+    return (int(word) & -int(word)).bit_length() - 1
+
+
+def prefetch(vectors: npt.NDArray[np.float32], row: int, column: int) -> None:
+    """Tell the processor that `vectors[row, column]` will be read soon."""
+
+
+def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
+    return cast(Callable[..., Any], intrinsic(function))
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, *indices: Any) -> Any:
+    """Return the address of an element of a C-ordered array, without any check."""
+    struct = context.make_array(array_type)(context, builder, array)
+    shape = [builder.extract_value(struct.shape, i) for i in range(array_type.ndim)]
+    offset = indices[0]
+    for size, index in zip(shape[1:], indices[1:], strict=True):
+        offset = builder.add(builder.mul(offset, size), index)
+    return builder.gep(struct.data, [offset])
+
+
+def _splat(builder: Any, value: Any, lanes: int) -> Any:
+    vector = ir.VectorType(value.type, lanes)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_I32, 0))
+    zeros = ir.Constant(ir.VectorType(_I32, lanes), None)
+    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+
+
+@_instruction
+def _between(typing: Any, keys: Any, column: Any, first: Any, low: Any, high: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], args[2])
+        vector = ir.VectorType(_I64, BLOCK)
+        loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=8)
+        above = builder.icmp_signed(">=", loaded, _splat(builder, args[3], BLOCK))
+        below = builder.icmp_signed("<=", loaded, _splat(builder, args[4], BLOCK))
+        return builder.bitcast(builder.and_(above, below), _I64)
+
+    integers = [types.int64] * 4
+    return types.uint64(keys, *integers), generate
+
+
+@_instruction
+def _non_zero(typing: Any, flags: Any, first: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
+        vector = ir.VectorType(_I8, BLOCK)
+        loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=1)
+        return builder.bitcast(builder.icmp_unsigned("!=", loaded, ir.Constant(vector, None)), _I64)
+
+    return types.uint64(flags, types.int64), generate
+
+
+@_instruction
+def _popcount(typing: Any, word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), generate
+
+
+@_instruction
+def _trailing_zeros(typing: Any, word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@_instruction
+def _prefetch(typing: Any, vectors: Any, row: Any, column: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], *args)
+        pointer = builder.bitcast(pointer, _I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+        flags = [ir.Constant(_I32, value) for value in (0, 3, 1)]  # read, keep, data
+        builder.call(function, [pointer, *flags])
+        return context.get_dummy_value()
+
+    return types.void(vectors, types.int64, types.int64), generate
+
+
+@overload(between, strict=False)
+def _overload_between(keys: Any, column: Any, first: Any, low: Any, high: Any) -> Any:
+    return lambda keys, column, first, low, high: _between(keys, column, first, low, high)
+
+
+@overload(non_zero, strict=False)
+def _overload_non_zero(flags: Any, first: Any) -> Any:
+    return lambda flags, first: _non_zero(flags, first)
+
+
+@overload(lowest_bits, strict=False)
+def _overload_lowest_bits(count: Any) -> Any:
+    return lambda count: np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - count)
+
+
+@overload(popcount, strict=False)
+def _overload_popcount(word: Any) -> Any:
+    return lambda word: _popcount(word)
+
+
+@overload(trailing_zeros, strict=False)
+def _overload_trailing_zeros(word: Any) -> Any:
+    return lambda word: _trailing_zeros(word)
+
+
+@overload(prefetch, strict=False)
+def _overload_prefetch(vectors: Any, row: Any, column: Any) -> Any:
+    return lambda vectors, row, column: _prefetch(vectors, row, column)
