@@ -20,7 +20,7 @@ GROUP = "hybridq.udfs"
 BUILT_IN = ("fastann", "image")
 
 ArrowFunction = Callable[..., pa.Array]
-"""Receives one pyarrow array per argument (equal lengths, NULLs included), returns one of that length."""
+"""Receives one pyarrow array per argument (of one length, NULLs included), returns another."""
 
 
 class PipelineStore(Protocol):
@@ -73,7 +73,7 @@ class Registry(Protocol):
         """
 
     def macro(self, name: str, parameters: Sequence[str], body: str) -> None:
-        """Add the SQL macro `name` (`schema.name` makes the schema too) with the expression `body`."""
+        """Add the SQL macro `name` with the expression `body`; `schema.name` makes the schema."""
 
 
 Register = Callable[[Registry], None]

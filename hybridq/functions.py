@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from hybridq.errors import Error
 from hybridq.extensions import ArrowFunction, PipelineStore
@@ -90,14 +91,16 @@ class Functions:
         """Add an Arrow-vectorised scalar function, once per instance."""
         if name in self._names:
             return
-        types = None if parameters is None else [duckdb.sqltype(p) for p in parameters]
+        types: list[Any] | None = (
+            None if parameters is None else [duckdb.sqltype(p) for p in parameters]
+        )
         self._duck.create_function(
             name,
             self._guarded(function),
             types,
             duckdb.sqltype(returns),
-            type="arrow",  # type: ignore[arg-type] # a string is accepted
-            null_handling="special",  # type: ignore[arg-type]
+            type=PythonUDFType.ARROW,
+            null_handling=FunctionNullHandling.SPECIAL,
             side_effects=volatile,
         )
         self._names.add(name)

@@ -11,10 +11,8 @@ A segment that is missing or damaged is said once, and the index is rebuilt from
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
-import struct
 import tempfile
 import threading
 import uuid
@@ -26,25 +24,20 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from hybridq import extensions
+from hybridq import definition, extensions
 from hybridq.errors import (
-    DataError,
-    Error,
-    NotSupportedError,
     OperationalError,
     ProgrammingError,
 )
 from hybridq.functions import Functions, StoredPipelines
 from hybridq.index import maintain
-from hybridq.index.attributes import SHORT_TEXT_BYTES, Kind, attribute_type
 from hybridq.index.build import open_part, write_part
-from hybridq.index.ivf import IndexColumn, IndexSpec
+from hybridq.index.ivf import IndexSpec, Snapshot
 from hybridq.index.measure import unit_costs
-from hybridq.index.search import Snapshot
-from hybridq.nodes import CreateIndex, Metric, TableName, quote
+from hybridq.nodes import CreateIndex, quote
 from hybridq.plan.cost import UnitCosts
 from hybridq.progress import NoProgress, Progress
-from hybridq.storage import manifest
+from hybridq.storage import manifest, signature
 from hybridq.storage.files import OsFiles
 from hybridq.storage.manifest import IndexRow, TableInfo
 
@@ -54,9 +47,6 @@ MEMORY = ":memory:"
 _USER_AGENT = "hybridq/0.1"
 _REBUILD_MIN_BYTES = 16 << 20
 _REBUILD_SHARE = 0.25
-_MAX_DIM = 8192
-_METRICS = {"l2": Metric.L2, "cosine": Metric.COSINE, "ip": Metric.IP}
-_OPTIONS = ("dim", "metric", "nlist", "lists", "recall")
 
 _open: dict[str, Instance] = {}
 _open_lock = threading.Lock()
@@ -134,7 +124,7 @@ class Instance:
             self.duck.close()
             raise
 
-    # -- opening and closing ---------------------------------------------------------------------
+    # -- opening and closing --------------------------------------------------
 
     def _load(self) -> None:
         if not manifest.has_manifest(self.duck):
@@ -143,15 +133,18 @@ class Instance:
             extensions.load(name)(self.functions)
         costs = manifest.calibration(self.duck)
         self.unit, self.calibrated = _unit(costs), bool(costs)
-        trusted = self._signature() == self._recorded_signature()
+        trusted = self.path == MEMORY or (
+            signature.signature(Path(self.path)) == signature.recorded(self.directory)
+        )
         for row in manifest.indexes(self.duck):
             self._load_index(row, trusted=trusted)
 
     def _load_index(self, row: IndexRow, *, trusted: bool) -> None:
-        spec = _spec_from(row.spec)
+        spec = definition.spec_from_json(row.spec)
         if not self._fits(spec):
             self._notice(
-                f'index "{row.name}" no longer fits table {spec.schema}.{spec.table}; it is not used',
+                f'index "{row.name}" no longer fits table {spec.schema}.{spec.table}, '
+                "so it is not used",
             )
             return
         try:
@@ -207,46 +200,17 @@ class Instance:
         try:
             self.duck.close()
             if self.path != MEMORY and not self.read_only and self.directory.exists():
-                self._record_signature()
+                signature.record(self.files, self.directory, Path(self.path))
         finally:
             if self._temporary is not None:
                 shutil.rmtree(self._temporary.name, ignore_errors=True)
                 self._temporary.cleanup()
 
-    def _signature(self) -> list[int]:
-        """Return what changes with every write to the file: header iterations and log size."""
-        path = Path(self.path)
-        if self.path == MEMORY or not path.exists():
-            return []
-        with path.open("rb") as file:
-            head = file.read(3 * 4096)
-        iterations = [
-            struct.unpack_from("<Q", head, offset + 8)[0]
-            for offset in (4096, 8192)
-            if len(head) >= offset + 16
-        ]
-        wal = Path(self.path + ".wal")
-        return [max(iterations, default=0), wal.stat().st_size if wal.exists() else 0]
-
-    def _recorded_signature(self) -> list[int] | None:
-        state = self.directory / "state.json"
-        if not state.exists():
-            return None
-        try:
-            recorded: list[int] = json.loads(state.read_text())["signature"]
-        except (ValueError, KeyError, TypeError):
-            return None
-        return recorded
-
-    def _record_signature(self) -> None:
-        data = json.dumps({"signature": self._signature()}).encode()
-        self.files.write_atomic(self.directory / "state.json", lambda sink: sink.write(data))
-
     def _notice(self, message: str) -> None:
         log.warning("%s", message)
         self.notices.append(message)
 
-    # -- functions and extensions -----------------------------------------------------------------
+    # -- functions and extensions ---------------------------------------------
 
     def new_session(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection for a session, with the macros it needs."""
@@ -289,7 +253,7 @@ class Instance:
             manifest.create_manifest(cursor)
             manifest.put_pipeline(cursor, name, options)
 
-    # -- indexes -----------------------------------------------------------------------------------
+    # -- indexes --------------------------------------------------------------
 
     def index_named(self, name: str) -> IndexState | None:
         """Return the index called `name`."""
@@ -328,13 +292,13 @@ class Instance:
         )
         if taken is not None and taken[0]:
             raise ProgrammingError(f'index "{name}" already exists', hint="choose another name")
-        spec = self._new_spec(duck, node, table, name)
+        spec = definition.new_spec(duck, node, table, name)
         with self.lock:
             self._build(duck, spec, progress)
             self.epoch += 1
 
     def _build(self, duck: duckdb.DuckDBPyConnection, spec: IndexSpec, progress: Progress) -> None:
-        """Write the segment, then name it in the manifest: in this order, so none is ever missing."""
+        """Write the segment, then name it in the manifest: in this order none is ever missing."""
         self.files.make_dir(self.directory)
         segment = f"{_file_stem(spec.name)}-{uuid.uuid4().hex[:12]}.seg"
         path = self.directory / segment
@@ -350,7 +314,7 @@ class Instance:
                 total=int(total[0]) if total else None,
             )
             part, size = open_part(spec, self.files, path)
-            row = IndexRow(spec.name, _spec_to(spec), segment, duckdb.__version__)
+            row = IndexRow(spec.name, definition.spec_to_json(spec), segment, duckdb.__version__)
             manifest.create_manifest(duck)
             duck.execute("BEGIN")
             try:
@@ -425,7 +389,7 @@ class Instance:
         if costs:
             self.unit, self.calibrated = _unit(costs), True
 
-    # -- snapshots and changes ---------------------------------------------------------------------
+    # -- snapshots and changes ------------------------------------------------
 
     def snapshot(self, state: IndexState) -> Snapshot:
         """Return the index as of its last commit, folding queued changes in first."""
@@ -465,133 +429,10 @@ class Instance:
         delta_bytes = 4 * snapshot.delta_rows * state.spec.dim
         return delta_bytes >= _REBUILD_MIN_BYTES and snapshot.delta_rows >= _REBUILD_SHARE * base
 
-    # -- what an index may be over --------------------------------------------------------------------
+    # -- what an index may be over --------------------------------------------
 
     def _fits(self, spec: IndexSpec) -> bool:
-        return self.unfit(spec, self.duck) is None
-
-    def unfit(self, spec: IndexSpec, duck: duckdb.DuckDBPyConnection) -> str | None:
-        """Return why the table no longer fits its index, 'dropped' if the table is gone."""
-        table = manifest.describe(duck, spec.table_name)
-        if table is None or table.temporary:
-            return "dropped"
-        vector = table.column(spec.column)
-        if vector is None or vector_dimension(vector.type) is None:
-            return f"column {spec.column}"
-        for column in spec.columns:
-            now = table.column(column.name)
-            if now is None or now.type != column.type.sql:
-                return f"column {column.name}"
-        names = tuple(c.name.lower() for c in spec.key_columns)
-        if not any(tuple(n.lower() for n in key) == names for key in table.keys):
-            return "its key"
-        return None
-
-    def _new_spec(
-        self, duck: duckdb.DuckDBPyConnection, node: CreateIndex, table: TableInfo, name: str
-    ) -> IndexSpec:
-        options = dict(node.options)
-        for option in options:
-            if option not in _OPTIONS:
-                raise ProgrammingError(
-                    f'option "{option}" of a vector index does not exist',
-                    hint="options: dim, metric ('l2', 'cosine', 'ip'), nlist, recall",
-                )
-        column = table.column(node.column)
-        if column is None:
-            raise ProgrammingError(
-                f'column "{node.column}" of table {table.name} does not exist',
-                hint="columns: " + ", ".join(c.name for c in table.columns),
-            )
-        key = _usable_key(table)
-        dim = self._dimension(duck, table, column.name, column.type, options.get("dim"))
-        names = node.include if node.include is not None else self._default_include(duck, table)
-        attributes = [
-            _attribute(table, n, explicit=node.include is not None)
-            for n in names
-            if n.lower() not in {k.lower() for k in key} and n.lower() != column.name.lower()
-        ]
-        key_columns = [_attribute(table, n, explicit=True) for n in key]
-        metric = options.get("metric", node.metric or "l2")
-        if str(metric).lower() not in _METRICS:
-            raise ProgrammingError(
-                f'metric "{metric}" does not exist', hint="metrics: l2, cosine, ip"
-            )
-        return IndexSpec(
-            name=name,
-            schema=table.schema,
-            table=table.name,
-            column=column.name,
-            metric=_METRICS[str(metric).lower()],
-            dim=dim,
-            key_count=len(key_columns),
-            columns=(*key_columns, *(a for a in attributes if a is not None)),  # type: ignore[arg-type] # explicit keys are never None
-            nlist=_count_option(options, "nlist", "lists"),
-            recall=_recall_option(options),
-        )
-
-    def _dimension(
-        self,
-        duck: duckdb.DuckDBPyConnection,
-        table: TableInfo,
-        column: str,
-        sql_type: str,
-        given: object,
-    ) -> int:
-        fixed = vector_dimension(sql_type)
-        if fixed is None:
-            raise ProgrammingError(
-                f'column "{column}" has type {sql_type}, which is not a vector',
-                hint="a vector is FLOAT[n], vector(n) or REAL[]",
-            )
-        if given is not None and (not isinstance(given, int) or not 1 <= given <= _MAX_DIM):
-            raise ProgrammingError(f"dim must be a number from 1 to {_MAX_DIM}, not {given}")
-        if fixed > 0:
-            if given is not None and given != fixed:
-                raise ProgrammingError(
-                    f'dim = {given}, but column "{column}" has type {sql_type}',
-                    hint="leave dim out",
-                )
-            if fixed > _MAX_DIM:
-                raise NotSupportedError(f"vectors of more than {_MAX_DIM} dimensions")
-            return fixed
-        if isinstance(given, int):
-            return given
-        source = TableName(name=table.name, schema=table.schema, catalog=table.catalog).sql()
-        row = manifest.first_row(
-            duck,
-            f"SELECT len({quote(column)}) FROM {source} WHERE {quote(column)} IS NOT NULL LIMIT 1",
-        )
-        if row is None:
-            raise ProgrammingError(
-                f'the dimension of column "{column}" of type {sql_type} is not known yet',
-                hint="give it: WITH (dim = …)",
-            )
-        if not 1 <= int(row[0]) <= _MAX_DIM:
-            raise DataError(f'column "{column}" holds vectors of {row[0]} dimensions')
-        return int(row[0])
-
-    def _default_include(self, duck: duckdb.DuckDBPyConnection, table: TableInfo) -> list[str]:
-        """Every scalar column of fixed width, and text that is short on average."""
-        names: list[str] = []
-        texts: list[str] = []
-        for column in table.columns:
-            kind = attribute_type(column.type)
-            if kind is None or (kind.kind is Kind.TEXT and table.collated):
-                continue
-            (texts if kind.kind is Kind.TEXT else names).append(column.name)
-        if texts:
-            source = TableName(name=table.name, schema=table.schema, catalog=table.catalog).sql()
-            lengths = ", ".join(f"max(strlen({quote(t)}))" for t in texts)
-            row = manifest.first_row(duck, f"SELECT {lengths} FROM {source}")
-            longest = row if row is not None else ()
-            names.extend(
-                t
-                for t, length in zip(texts, longest, strict=True)
-                if length is None or length <= SHORT_TEXT_BYTES
-            )
-        wanted = set(names)
-        return [c.name for c in table.columns if c.name in wanted]
+        return definition.unfit(spec, self.duck) is None
 
 
 def _connect(path: str, *, read_only: bool) -> duckdb.DuckDBPyConnection:
@@ -608,124 +449,10 @@ def _connect(path: str, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         raise OperationalError(f"cannot open {path}: {text.splitlines()[0]}", hint=hint) from error
 
 
-def vector_dimension(sql_type: str) -> int | None:
-    """Return n of FLOAT[n], 0 for FLOAT[], None for what is not a vector."""
-    for base in ("FLOAT", "DOUBLE"):
-        if sql_type == base + "[]":
-            return 0
-        if sql_type.startswith(base + "[") and sql_type[len(base) + 1 : -1].isdigit():
-            return int(sql_type[len(base) + 1 : -1])
-    return None
-
-
-def _usable_key(table: TableInfo) -> tuple[str, ...]:
-    refused: str | None = None
-    for key in table.keys:
-        columns = [table.column(name) for name in key]
-        if any(c is None or c.nullable for c in columns):
-            continue
-        kinds = [attribute_type(c.type) for c in columns if c is not None]
-        if all(k is not None and k.identifies for k in kinds):
-            return key
-        refused = ", ".join(f"{c.name} {c.type}" for c in columns if c is not None)
-    if refused is not None:
-        raise NotSupportedError(
-            f"the key ({refused}) of table {table.name} cannot identify rows of a vector index",
-            hint="use an integer, text, uuid, date, time, decimal or enum key",
-        )
-    raise ProgrammingError(
-        f"table {table.name} has no key, which a vector index needs to identify rows",
-        hint=f"ALTER TABLE {quote(table.name)} ADD PRIMARY KEY (…), or a UNIQUE NOT NULL column",
-    )
-
-
-def _attribute(table: TableInfo, name: str, *, explicit: bool) -> IndexColumn | None:
-    column = table.column(name)
-    if column is None:
-        raise ProgrammingError(
-            f'column "{name}" of table {table.name} does not exist',
-            hint="columns: " + ", ".join(c.name for c in table.columns),
-        )
-    kind = attribute_type(column.type)
-    if kind is None:
-        if explicit:
-            raise ProgrammingError(
-                f'column "{name}" of type {column.type} cannot be an attribute of a vector index',
-                hint="leave it out of INCLUDE; the query may use it all the same",
-            )
-        return None
-    return IndexColumn(column.name, kind)
-
-
-def _count_option(options: dict[str, object], *names: str) -> int | None:
-    for name in names:
-        value = options.get(name)
-        if value is not None:
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1 << 20:
-                raise ProgrammingError(f"{name} must be a whole number from 1 on, not {value}")
-            return value
-    return None
-
-
-def _recall_option(options: dict[str, object]) -> float | None:
-    value = options.get("recall")
-    if value is None:
-        return None
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 1:
-        raise ProgrammingError(f"recall must be above 0 and up to 1, not {value}")
-    return number
-
-
 def _file_stem(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
-
-
-def _spec_to(spec: IndexSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "schema": spec.schema,
-        "table": spec.table,
-        "column": spec.column,
-        "metric": spec.metric.name,
-        "dim": spec.dim,
-        "key_count": spec.key_count,
-        "columns": [[c.name, c.type.sql] for c in spec.columns],
-        "nlist": spec.nlist,
-        "recall": spec.recall,
-    }
-
-
-def _spec_from(data: dict[str, Any]) -> IndexSpec:
-    columns: list[IndexColumn] = []
-    for name, sql_type in data["columns"]:
-        kind = attribute_type(sql_type)
-        if kind is None:
-            raise OperationalError(
-                f'index "{data["name"]}" holds a column of unknown type {sql_type}',
-                hint="it was made by another version of hybridq; DROP INDEX and create it again",
-            )
-        columns.append(IndexColumn(name, kind))
-    return IndexSpec(
-        name=data["name"],
-        schema=data["schema"],
-        table=data["table"],
-        column=data["column"],
-        metric=Metric[data["metric"]],
-        dim=data["dim"],
-        key_count=data["key_count"],
-        columns=tuple(columns),
-        nlist=data["nlist"],
-        recall=data["recall"],
-    )
 
 
 def _unit(costs: Mapping[str, float]) -> UnitCosts:
     known = {f.name for f in fields(UnitCosts)}
     return UnitCosts(**{name: value for name, value in costs.items() if name in known})
-
-
-__all__ = ["Error", "IndexState", "Instance", "open_instance"]

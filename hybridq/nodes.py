@@ -280,7 +280,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class SingleValues:
-    """`INSERT … VALUES (one row)`: the text before VALUES, the row's expressions, the text after."""
+    """`INSERT … VALUES (one row)`: the text before VALUES, the row itself, the text after."""
 
     head: str
     row: str

@@ -12,6 +12,7 @@ A session owns one DuckDB connection and is used by one thread at a time.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
@@ -19,28 +20,22 @@ import duckdb
 
 from hybridq.errors import (
     Error,
-    InterfaceError,
-    InternalError,
     OperationalError,
     ProgrammingError,
 )
-from hybridq.exec import statements
+from hybridq.exec import dml, statements
 from hybridq.exec.bind import BoundTopK, Unbound, bind
-from hybridq.exec.blobs import with_batched_files
-from hybridq.exec.bulk import insert_many
 from hybridq.exec.decide import decide
 from hybridq.exec.executor import Run, execute
-from hybridq.exec.host import Parameters
+from hybridq.exec.host import Parameters, duck_parameters, named_values, shown_parameter
 from hybridq.exec.keys import positions_by_duckdb
 from hybridq.exec.output import assemble
 from hybridq.exec.result import Field, Pending, Result, Row, translate, typed_select
 from hybridq.exec.transaction import Transaction as Tx
 from hybridq.exec.transaction import commit, release, versions
-from hybridq.exec.write import check_table, is_opaque, run_captured
 from hybridq.instance import IndexState, Instance
 from hybridq.nodes import (
     Analyze,
-    AnyTable,
     CreateExtension,
     CreateIndex,
     DropIndex,
@@ -88,7 +83,7 @@ class Session:
         self._standard_order = True
         self._views: list[str] = []
 
-    # -- one statement after the other -------------------------------------------------------------
+    # -- one statement after the other ----------------------------------------
 
     def run(self, text: str, parameters: Parameters = None) -> Result:
         """Run every statement of `text` and return the last one's result."""
@@ -137,9 +132,9 @@ class Session:
             case Embedded():
                 return self._embedded(statement, parameters)
             case Passthrough():
-                return self._passthrough(statement, parameters)
+                return dml.run_passthrough(self, statement, parameters)
             case Write():
-                return self._write(statement, parameters)
+                return dml.run_write(self, statement, parameters)
             case Transaction(action):
                 {"begin": self.begin, "commit": self.commit, "rollback": self.rollback}[action]()
                 return Result(None, [])
@@ -164,7 +159,7 @@ class Session:
             case _:
                 assert_never(statement)
 
-    # -- TopK ------------------------------------------------------------------------------------------
+    # -- TopK -----------------------------------------------------------------
 
     def _top_k(self, topk: TopK, parameters: Parameters) -> Result:
         bound, decision = self.plan(topk, parameters)
@@ -199,7 +194,7 @@ class Session:
         for state in states:
             if self.transaction is not None and self.transaction.touched(state):
                 return Unbound(f"this transaction's view of {table.name} differs from the index")
-        candidates = [(s.spec, lambda s=s: self.instance.snapshot(s)) for s in states]  # type: ignore[misc] # binds s now
+        candidates = [(s.spec, lambda s=s: self.instance.snapshot(s)) for s in states]
 
         def evaluate(expression: str) -> Any:
             text = f"{topk.with_text}SELECT {expression}"
@@ -223,7 +218,7 @@ class Session:
     def _fallback(self, topk: TopK, parameters: Parameters) -> Result:
         values = named_values(parameters)
         given = {name: values[name] for name in topk.parameters}
-        result = self._run_duck(topk.fallback, given or None, read=True)
+        result = self.run_duck(topk.fallback, given or None, read=True)
         return _renamed(result, topk, self.describe(topk.table))
 
     def _embedded(self, statement: Embedded, parameters: Parameters) -> Result:
@@ -244,9 +239,9 @@ class Session:
             text += typed_select(self.duck, name, *answered) + piece
             self._views.append(name)
         given = {name: values[name] for name in used_parameters(text)}
-        return self._run_duck(text, given or None, read=True)
+        return self.run_duck(text, given or None, read=True)
 
-    # -- DuckDB ----------------------------------------------------------------------------------------
+    # -- DuckDB ---------------------------------------------------------------
 
     def free_connection(self) -> None:
         """Drain the result that DuckDB still holds: its connection is needed."""
@@ -267,12 +262,12 @@ class Session:
 
     def run_verbatim(self, text: str, parameters: Parameters = None) -> Result:
         """Run text on DuckDB as it is."""
-        return self._run_duck(text, duck_parameters(parameters, named=False), read=False)
+        return self.run_duck(text, duck_parameters(parameters, named=False), read=False)
 
     def _register(self, name: str, table: Any) -> None:
         self.duck.register(name, table)
 
-    def _run_duck(self, text: str, parameters: Any, *, read: bool) -> Result:
+    def run_duck(self, text: str, parameters: Any, *, read: bool) -> Result:
         """Run text on DuckDB and leave its result there until it is fetched or in the way."""
         duck = self.duck.execute(text, parameters)
         description = duck.description
@@ -286,114 +281,15 @@ class Session:
         self._pending = Pending(duck, fields, self.failed)
         return self._pending
 
-    def _passthrough(self, statement: Passthrough, parameters: Parameters) -> Result:
-        given = duck_parameters(parameters, named=statement.rewritten)
-        text, given, views = with_batched_files(self, statement.text, given)
-        try:
-            states = self._written_by(statement)
-            if not states and not statement.schema_change:
-                is_read = statement.writes is None
-                return self._run_duck(text, given, read=is_read)
-            if not states:
-                result = self._run_duck(text, given, read=False)
-                result.drain()
-                self._schema_changed()
-                return result
-            return self._opaque(statement, text, given, states)
-        finally:
-            if views:
-                self.free_connection()
-                self.progress.finish()
-            for view in views:
-                self.duck.unregister(view)
-
-    def _written_by(self, statement: Passthrough) -> list[IndexState]:
-        """Return the indexes whose table the statement may write or alter."""
-        if statement.writes is None or not self.instance.indexes:
-            return []
-        if isinstance(statement.writes, AnyTable):
-            first = statement.text.split(None, 1)[0].upper() if statement.text.split() else ""
-            harmless = first in ("CREATE", "ATTACH", "DETACH", "COMMENT") and (
-                " OR REPLACE " not in f" {' '.join(statement.text.upper().split())} "
-            )
-            return [] if harmless else list(self.instance.indexes.values())
-        table = self.describe(statement.writes)
-        return self.instance.indexes_of(table) if table is not None else []
-
-    def _opaque(
-        self, statement: Passthrough, text: str, given: Any, states: list[IndexState]
-    ) -> Result:
-        """Run a write whose rows cannot be captured: its changes are found before COMMIT."""
-
-        def work(transaction: Tx) -> Result:
-            for state in states:
-                transaction.begin_write(state, self)
-            result = self._run_duck(text, given, read=False)
-            result.drain()
-            self.free_connection()
-            if statement.schema_change:
-                self._schema_changed()
-                statements.check_schema(self, states, transaction)
-            for state in states:
-                if state in transaction.dropped:
-                    continue
-                check_table(self.duck, state.spec)
-                transaction.opaque.add(state.name)
-            return result
-
-        return self.in_transaction(work)
-
-    def _write(self, write: Write, parameters: Parameters) -> Result:
-        given = duck_parameters(parameters, named=write.rewritten)
-        table = self.describe(write.table)
-        states = self.instance.indexes_of(table) if table is not None else []
-        text, given, views = with_batched_files(self, write.text, given)
-        try:
-            if not states:
-                result = self._run_duck(text, given, read=write.has_returning)
-                result.drain()
-                self._pending = None
-                return result
-            if is_opaque(write, states) or statements.has_triggers(self, table):
-                plain = Passthrough(text=text, writes=write.table)
-                return self._opaque(plain, text, given, states)
-
-            def work(transaction: Tx) -> Result:
-                written = run_captured(
-                    self.duck.execute, write, text, given, states, transaction, self
-                )
-                return Result(written.fields, written.rows, rowcount=written.count)
-
-            return self.in_transaction(work)
-        finally:
-            if views:
-                self.progress.finish()
-            for view in views:
-                self.duck.unregister(view)
-
     def run_many(self, text: str, rows: Sequence[Parameters]) -> Result:
         """Run one statement for each set of parameters, all in one transaction."""
         self.free_connection()
         parsed = self.parse(text)
         if len(parsed) != 1:
             raise ProgrammingError("executemany takes exactly one statement")
-        statement = parsed[0]
-        if isinstance(statement, Write) and statement.single_values is not None:
-            done = insert_many(self, statement, rows)
-            if done is not None:
-                return done
+        return dml.run_many(self, parsed[0], rows)
 
-        def work(_: Tx) -> Result:
-            total = 0
-            for parameters in rows:
-                result = self.run_statement(statement, parameters)
-                result.drain()
-                total += max(0, result.rowcount)
-            return Result(None, [], rowcount=total)
-
-        return self.in_transaction(work) if rows else Result(None, [], rowcount=0)
-
-    # -- transactions ------------------------------------------------------------------------------------
+    # -- transactions ---------------------------------------------------------
 
     def begin(self) -> None:
         """Begin a transaction; its snapshot is the database's state now."""
@@ -440,10 +336,9 @@ class Session:
         if transaction is None:
             return
         release(transaction)
-        try:
+        # DuckDB may have rolled back on its own.
+        with contextlib.suppress(duckdb.TransactionException):
             self.duck.execute("ROLLBACK")
-        except duckdb.TransactionException:
-            pass  # DuckDB has rolled back on its own
         self._forget_tables()
 
     def in_transaction(self, work: Callable[[Tx], Result]) -> Result:
@@ -487,7 +382,7 @@ class Session:
         if self.transaction is not None:
             self.transaction.failed = error.message
 
-    # -- names ---------------------------------------------------------------------------------------------
+    # -- names ----------------------------------------------------------------
 
     def describe(self, table: TableName) -> TableInfo | None:
         """Return what a table name means here, cached until the schema changes."""
@@ -509,7 +404,8 @@ class Session:
         self._tables.clear()
         self._epoch = self.instance.epoch
 
-    def _schema_changed(self) -> None:
+    def schema_changed(self) -> None:
+        """Forget what names meant, in every session."""
         self.instance.epoch += 1
         self._forget_tables()
 
@@ -526,7 +422,7 @@ class Session:
             order.startswith("asc") and nulls in ("nulls_last", "last", "nulls last")
         ) and collation in ("", "binary", None)
 
-    # -- data and interrupts ---------------------------------------------------------------------------
+    # -- data and interrupts --------------------------------------------------
 
     def register(self, name: str, data: Any) -> None:
         """Make data of Python readable as a table."""
@@ -557,31 +453,6 @@ class Session:
         self.instance.close()
 
 
-def named_values(parameters: Parameters) -> Mapping[str, Any]:
-    """Return parameter values by name; positional ones are hq1, hq2 …"""
-    if parameters is None:
-        return {}
-    if isinstance(parameters, Mapping):
-        return parameters
-    return {f"hq{i}": value for i, value in enumerate(parameters, 1)}
-
-
-def shown_parameter(name: str) -> str:
-    """Return a parameter's name as it was written."""
-    return f"{name[2:]}" if name.startswith("hq") and name[2:].isdigit() else f":{name}"
-
-
-def duck_parameters(parameters: Parameters, *, named: bool) -> Any:
-    """Return parameters as DuckDB's client takes them."""
-    if parameters is None:
-        return None
-    if named:
-        return dict(named_values(parameters)) or None
-    if isinstance(parameters, Mapping):
-        return dict(parameters) or None
-    return list(parameters) or None
-
-
 def _renamed(result: Result, topk: TopK, table: TableInfo | None) -> Result:
     """Give distances the names the index would have given them."""
     labels = statements.output_labels(topk, table)
@@ -591,6 +462,3 @@ def _renamed(result: Result, topk: TopK, table: TableInfo | None) -> Result:
             for label, f in zip(labels, result.fields, strict=True)
         )
     return result
-
-
-__all__ = ["InterfaceError", "InternalError", "Parameters", "Session"]

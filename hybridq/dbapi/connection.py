@@ -67,7 +67,7 @@ class Connection:
         # DuckDB complains at exit about functions of connections that were left open.
         self._finalizer = weakref.finalize(self, session.close)
 
-    # -- PEP 249 ---------------------------------------------------------------------------------------
+    # -- PEP 249 --------------------------------------------------------------
 
     def cursor(self) -> Cursor:
         """Return a new cursor, in this connection's transaction."""
@@ -91,7 +91,7 @@ class Connection:
             self._session = None
             self._finalizer()
 
-    # -- beyond it --------------------------------------------------------------------------------------
+    # -- beyond it ------------------------------------------------------------
 
     def begin(self) -> None:
         """Begin a transaction; the snapshot is taken now."""
@@ -174,7 +174,7 @@ class Connection:
         finally:
             self.close()
 
-    # -- for cursors ------------------------------------------------------------------------------------
+    # -- for cursors ----------------------------------------------------------
 
     def check_open(self) -> Session:
         """Return the session; raises InterfaceError once the connection is closed."""

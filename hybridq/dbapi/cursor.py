@@ -26,7 +26,7 @@ class Cursor:
         self._result: Result | None = None
         self.arraysize = 1
 
-    # -- execute -------------------------------------------------------------------------------------
+    # -- execute --------------------------------------------------------------
 
     def execute(self, operation: str, parameters: Parameters = None) -> Cursor:
         """Run one statement, or several separated by semicolons (the last one's result stays).
@@ -58,7 +58,7 @@ class Cursor:
         self.execute(f"SELECT {procname}({marks})", parameters)
         return parameters
 
-    # -- result ---------------------------------------------------------------------------------------
+    # -- result ---------------------------------------------------------------
 
     @property
     def connection(self) -> Connection:
@@ -151,7 +151,7 @@ class Cursor:
     def setoutputsize(self, size: int, column: int | None = None) -> None:
         """Do nothing, as PEP 249 allows."""
 
-    # -- life -----------------------------------------------------------------------------------------
+    # -- life -----------------------------------------------------------------
 
     def close(self) -> None:
         """Close the cursor; using it afterwards is an error."""

@@ -16,10 +16,15 @@ from typing import Any
 import numpy as np
 
 from hybridq.errors import DataError, ProgrammingError
-from hybridq.index.attributes import bound_of
 from hybridq.index.build import wrong_dimension
-from hybridq.index.ivf import Float32s, IndexSpec
-from hybridq.index.search import Program, Search, Snapshot, SortColumn, bind_program
+from hybridq.index.hits import SortColumn
+from hybridq.index.ivf import Float32s, IndexSpec, Snapshot
+from hybridq.index.leaves import bound_of
+from hybridq.index.search import (
+    Program,
+    Search,
+    bind_program,
+)
 from hybridq.nodes import (
     Conjunct,
     Leaf,
@@ -87,7 +92,7 @@ def query_vector(
 
 
 def as_vector(value: Any) -> Float32s:
-    """Return any spelling of a vector as (d,) float32: list, numpy, Arrow, pandas, '[1,2]', '{1,2}'."""
+    """Return a vector as (d,) float32: a list, numpy, Arrow, pandas, '[1,2]' or '{1,2}'."""
     if isinstance(value, str):
         value = _from_text(value)
     elif hasattr(value, "to_numpy"):
@@ -250,7 +255,7 @@ def _radius(
 
 
 def _float32_bound(number: float, *, inclusive: bool, value: Any) -> tuple[float, bool]:
-    """A distance is FLOAT; DuckDB compares it with a DOUBLE as DOUBLE, else rounds the bound."""
+    """Return the bound in float32: DuckDB compares with a DOUBLE as DOUBLE, else rounds it."""
     rounded = np.float32(number)
     if not isinstance(value, float) or float(rounded) == number:
         return float(rounded), inclusive

@@ -62,7 +62,7 @@ def _table(rows: Sequence[Parameters], names: Sequence[int | str]) -> pa.Table |
             return None
     for i, name in enumerate(names):
         try:
-            values = [row[name] for row in rows]  # type: ignore[index, call-overload] # checked above
+            values = [row[name] for row in rows]  # type: ignore[index] # the loop above checked it
             columns[f"p{i}"] = _column(values)
         except (
             KeyError,

@@ -8,7 +8,11 @@ import numpy as np
 
 from hybridq.exec.bind import BoundTopK
 from hybridq.index.ivf import Ladder, Part
-from hybridq.index.search import Program, narrowest, sampled_share
+from hybridq.index.search import (
+    Program,
+    narrowest,
+    sampled_share,
+)
 from hybridq.plan.choose import choose
 from hybridq.plan.cost import REFERENCE, Statistics, UnitCosts
 from hybridq.plan.physical import Decision

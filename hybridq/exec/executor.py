@@ -14,19 +14,17 @@ from typing import assert_never
 import numpy as np
 
 from hybridq.exec.bind import BoundTopK
+from hybridq.index.hits import Hits, merge, sort_ties
 from hybridq.index.ivf import Float32s, Int64s
 from hybridq.index.search import (
     Counters,
-    Hits,
     Program,
     Search,
     gather_part,
-    merge,
     narrowest,
     positions_by_mask,
     positions_by_permutation,
     scan_part,
-    sort_ties,
     without_distance,
 )
 from hybridq.plan.physical import Exact, Fused, Prefilter

@@ -50,5 +50,39 @@ class Host(Protocol):
     def session_changed(self) -> None:
         """Look again at what SET can change."""
 
+    def run_duck(self, text: str, parameters: Any, *, read: bool) -> Result:
+        """Run text on DuckDB with parameters as its client takes them."""
+
+    def free_connection(self) -> None:
+        """Drain the result that DuckDB still holds."""
+
+    def schema_changed(self) -> None:
+        """Forget what names meant."""
+
     def in_transaction(self, work: Callable[[Transaction], Result]) -> Result:
         """Run `work` in the open transaction, or in one of its own."""
+
+
+def named_values(parameters: Parameters) -> Mapping[str, Any]:
+    """Return parameter values by name; positional ones are hq1, hq2 and so on."""
+    if parameters is None:
+        return {}
+    if isinstance(parameters, Mapping):
+        return parameters
+    return {f"hq{i}": value for i, value in enumerate(parameters, 1)}
+
+
+def shown_parameter(name: str) -> str:
+    """Return a parameter's name as it was written."""
+    return f"{name[2:]}" if name.startswith("hq") and name[2:].isdigit() else f":{name}"
+
+
+def duck_parameters(parameters: Parameters, *, named: bool) -> Any:
+    """Return parameters as DuckDB's client takes them."""
+    if parameters is None:
+        return None
+    if named:
+        return dict(named_values(parameters)) or None
+    if isinstance(parameters, Mapping):
+        return dict(parameters) or None
+    return list(parameters) or None

@@ -10,7 +10,9 @@ import pyarrow as pa
 from hybridq.exec.bind import BoundTopK
 from hybridq.index.ivf import Int64s
 from hybridq.index.maintain import plain_keys
-from hybridq.index.search import positions_by_key
+from hybridq.index.search import (
+    positions_by_key,
+)
 from hybridq.nodes import quote
 from hybridq.sql.lexical import used_parameters
 

@@ -16,15 +16,18 @@ import pyarrow as pa
 from hybridq.exec.bind import BoundTopK, same_query
 from hybridq.exec.result import Field, Row
 from hybridq.index.attributes import Kind
+from hybridq.index.hits import Hits, column_values
 from hybridq.index.maintain import key_arrays
-from hybridq.index.search import Hits, column_values
 from hybridq.nodes import (
     ColumnItem,
     DistanceItem,
     ExpressionItem,
     Metric,
+    Parameter,
     QueryText,
     Star,
+    Value,
+    literal,
     quote,
 )
 from hybridq.sql.lexical import used_parameters
@@ -90,10 +93,10 @@ def sources(bound: BoundTopK) -> list[_Source]:
     return out
 
 
-def _value_text(value: Any) -> str:
-    if hasattr(value, "name"):
+def _value_text(value: Value) -> str:
+    if isinstance(value, Parameter):
         return f"${value.name}"
-    return "'" + value.text.replace("'", "''") + "'::FLOAT[]"
+    return literal(value.text) + "::FLOAT[]"
 
 
 def _column(bound: BoundTopK, name: str, label: str | None) -> _Source:

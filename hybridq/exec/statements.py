@@ -6,6 +6,7 @@ import time
 
 import duckdb
 
+from hybridq.definition import unfit
 from hybridq.errors import (
     NotSupportedError,
     OperationalError,
@@ -206,7 +207,7 @@ def _show_indexes(session: Host) -> Result:
     return Result(fields, rows)
 
 
-# -- EXPLAIN ---------------------------------------------------------------------------------------
+# -- EXPLAIN -----------------------------------------------------------------
 
 
 def explain(session: Host, node: Explain, parameters: Parameters) -> Result:
@@ -288,7 +289,7 @@ def _run_by_duckdb(session: Host, topk: TopK, parameters: Parameters) -> Run:
 
 
 def output_labels(topk: TopK, table: TableInfo | None) -> list[str | None]:
-    """Return the label of each output column where it is ours to give, None where it is DuckDB's."""
+    """Return each output column's label where it is ours to give, None where DuckDB's."""
     labels: list[str | None] = []
     for item in topk.items:
         match item:
@@ -301,13 +302,13 @@ def output_labels(topk: TopK, table: TableInfo | None) -> list[str | None]:
     return labels
 
 
-# -- schema changes, bulk writes -------------------------------------------------------------------
+# -- schema changes, bulk writes ---------------------------------------------
 
 
 def check_schema(session: Host, states: list[IndexState], transaction: Transaction) -> None:
     """After DDL: forget indexes of dropped tables, refuse changes an index depends on."""
     for state in states:
-        why = session.instance.unfit(state.spec, session.duck)
+        why = unfit(state.spec, session.duck)
         if why == "dropped":
             session.duck.execute("DELETE FROM hybridq.indexes WHERE name = ?", [state.name])
             transaction.dropped.append(state)

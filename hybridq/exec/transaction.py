@@ -19,7 +19,7 @@ from hybridq.instance import IndexState, Instance
 
 @dataclass(slots=True)
 class Transaction:
-    """One transaction of one session. `versions` are those of BEGIN; `failed` tells a statement did."""
+    """One transaction of one session; `versions` are those of BEGIN, `failed` what failed."""
 
     versions: dict[str, int]
     explicit: bool

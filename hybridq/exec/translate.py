@@ -1,4 +1,4 @@
-"""DuckDB's errors as ours: the right PEP 249 class, one clear message, the position if it has one."""
+"""DuckDB's errors as ours: the right PEP 249 class, one clear message, the position if any."""
 
 from __future__ import annotations
 

@@ -1,25 +1,21 @@
 """Scalar columns inside the index: values as order-preserving int64 keys, and back.
 
-    value  --encode-->  key (int64)        NULL is the smallest int64
-    leaf   --intervals-->  [(low, high)]   closed intervals of keys, one program leaf
+    value  --encode-->  key (int64)  --decode-->  value        NULL is the smallest int64
 
 Keys keep DuckDB's order: NaN above infinity, -0.0 just below 0.0 and equal to it in comparisons,
 text by its UTF-8 bytes through a sorted dictionary of the part, enums by their ordinal.
-A leaf whose types DuckDB would not compare in this order yields None: DuckDB evaluates it then.
+`leaves` turns comparisons into intervals of keys.
 """
 
 from __future__ import annotations
 
-import bisect
 import datetime as dt
 import enum
-import math
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from fractions import Fraction
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,30 +24,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybridq.errors import DataError
-from hybridq.nodes import (
-    Between,
-    Compare,
-    Constant,
-    InList,
-    IsNull,
-    Leaf,
-    LiteralKind,
-    Parameter,
-    Value,
-)
 
 Keys: TypeAlias = npt.NDArray[np.int64]
-Interval: TypeAlias = tuple[int, int]
 
 NULL_KEY = -(2**63)
-MIN_KEY = NULL_KEY + 1
 MAX_KEY = 2**63 - 1
-ALL: list[Interval] = [(MIN_KEY, MAX_KEY)]
 SHORT_TEXT_BYTES = 64
-_EXACT_DOUBLE = 2**53
-_EPOCH = dt.date(1970, 1, 1)
-_EPOCH_TIME = dt.datetime(1970, 1, 1)
-_MICROSECONDS = dt.timedelta(microseconds=1)
+EPOCH = dt.date(1970, 1, 1)
+EPOCH_TIME = dt.datetime(1970, 1, 1)
 
 
 class Kind(enum.Enum):
@@ -134,7 +114,7 @@ def attribute_type(sql_type: str) -> AttributeType | None:
     return None
 
 
-# -- encode and decode ---------------------------------------------------------------------------
+# -- encode and decode -------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +230,7 @@ def find_codes(values: pa.Array, dictionary: pa.Array) -> Keys:
 
 
 def decode(keys: Keys, kind: AttributeType, dictionary: pa.Array | None) -> list[Any]:
-    """Return the Python objects DuckDB's client gives for these keys; OverflowError past Python's dates."""
+    """Return what DuckDB's client gives for these keys; OverflowError past Python's dates."""
     match kind.kind:
         case Kind.INTEGER:
             return [None if k == NULL_KEY else k for k in keys.tolist()]
@@ -266,12 +246,12 @@ def decode(keys: Keys, kind: AttributeType, dictionary: pa.Array | None) -> list
             exponent = -kind.scale
             return [None if k == NULL_KEY else Decimal(k).scaleb(exponent) for k in keys.tolist()]
         case Kind.DATE:
-            return [None if k == NULL_KEY else _EPOCH + dt.timedelta(days=k) for k in keys.tolist()]
+            return [None if k == NULL_KEY else EPOCH + dt.timedelta(days=k) for k in keys.tolist()]
         case Kind.TIME:
             return [None if k == NULL_KEY else _time(k) for k in keys.tolist()]
         case Kind.TIMESTAMP | Kind.TIMESTAMPTZ:
             return [
-                None if k == NULL_KEY else _EPOCH_TIME + dt.timedelta(microseconds=k)
+                None if k == NULL_KEY else EPOCH_TIME + dt.timedelta(microseconds=k)
                 for k in keys.tolist()
             ]
         case Kind.TEXT | Kind.UUID:
@@ -287,7 +267,7 @@ def _with_nulls(values: list[Any], keys: Keys) -> list[Any]:
 
 
 def _time(microseconds: int) -> dt.time:
-    return (_EPOCH_TIME + dt.timedelta(microseconds=microseconds)).time()
+    return (EPOCH_TIME + dt.timedelta(microseconds=microseconds)).time()
 
 
 def _decode_dictionary(keys: Keys, kind: AttributeType, dictionary: pa.Array | None) -> list[Any]:
@@ -300,309 +280,3 @@ def _decode_dictionary(keys: Keys, kind: AttributeType, dictionary: pa.Array | N
             text = dictionary[key].as_py()
             out.append(uuid.UUID(text) if kind.kind is Kind.UUID else text)
     return out
-
-
-# -- leaves to intervals ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A bound value: a Python object and how it came (`literal` True for a constant of the text)."""
-
-    value: Any
-    literal: bool
-    kind: LiteralKind | None = None
-
-
-def bound_of(value: Value, parameters: Mapping[str, Any]) -> Bound:
-    """Resolve a constant or a parameter."""
-    if isinstance(value, Parameter):
-        given = parameters[value.name]
-        return Bound(given.item() if isinstance(given, np.generic) else given, literal=False)
-    return Bound(_constant(value), literal=True, kind=value.kind)
-
-
-def _constant(constant: Constant) -> Any:
-    match constant.kind:
-        case LiteralKind.INTEGER:
-            return int(constant.text)
-        case LiteralKind.DECIMAL:
-            return Decimal(constant.text)
-        case LiteralKind.BOOLEAN:
-            return constant.text == "true"
-        case LiteralKind.NULL:
-            return None
-        case LiteralKind.DATE:
-            return _iso_date(constant.text) or constant.text
-        case LiteralKind.TIMESTAMP:
-            return _iso_timestamp(constant.text) or constant.text
-        case LiteralKind.STRING:
-            return constant.text
-
-
-def intervals(
-    leaf: Leaf,
-    kind: AttributeType,
-    dictionary: pa.Array | None,
-    parameters: Mapping[str, Any],
-) -> list[Interval] | None:
-    """Return the keys that satisfy `leaf`, ascending and disjoint; None if DuckDB must decide."""
-    domain = _Domain(kind, dictionary)
-    match leaf:
-        case IsNull(_, negated):
-            return list(ALL) if negated else [(NULL_KEY, NULL_KEY)]
-        case Compare(_, op, value):
-            return domain.compare(op, bound_of(value, parameters))
-        case Between(_, low, high):
-            above = domain.compare(">=", bound_of(low, parameters))
-            below = domain.compare("<=", bound_of(high, parameters))
-            return None if above is None or below is None else intersect(above, below)
-        case InList(_, values):
-            found: list[Interval] = []
-            for value in values:
-                equal = domain.compare("=", bound_of(value, parameters))
-                if equal is None:
-                    return None
-                found.extend(equal)
-            return union(found)
-
-
-def union(parts: Sequence[Interval]) -> list[Interval]:
-    """Merge intervals into ascending disjoint ones."""
-    merged: list[Interval] = []
-    for low, high in sorted(parts):
-        if merged and low <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
-        else:
-            merged.append((low, high))
-    return merged
-
-
-def intersect(left: Sequence[Interval], right: Sequence[Interval]) -> list[Interval]:
-    """Return the common part of two interval lists."""
-    return union(
-        [(max(a, c), min(b, d)) for a, b in left for c, d in right if max(a, c) <= min(b, d)]
-    )
-
-
-def _clip(low: int, high: int) -> list[Interval]:
-    low, high = max(low, MIN_KEY), min(high, MAX_KEY)
-    return [(low, high)] if low <= high else []
-
-
-def _from_points(op: str, first: int, last: int) -> list[Interval]:
-    """Intervals of `op` where the keys first…last (possibly none: last = first - 1) are equal."""
-    match op:
-        case "=":
-            return _clip(first, last)
-        case "<>":
-            return _clip(MIN_KEY, first - 1) + _clip(last + 1, MAX_KEY)
-        case "<":
-            return _clip(MIN_KEY, first - 1)
-        case "<=":
-            return _clip(MIN_KEY, last)
-        case ">":
-            return _clip(last + 1, MAX_KEY)
-        case _:
-            return _clip(first, MAX_KEY)
-
-
-def _around(op: str, exact: Fraction) -> list[Interval]:
-    """Intervals over integers for a comparison with a possibly fractional value."""
-    floor = math.floor(exact)
-    return _from_points(op, math.ceil(exact), floor)
-
-
-@dataclass(frozen=True, slots=True)
-class _Domain:
-    kind: AttributeType
-    dictionary: pa.Array | None
-
-    def compare(self, op: str, bound: Bound) -> list[Interval] | None:
-        if bound.value is None:
-            return []
-        match self.kind.kind:
-            case Kind.BOOLEAN:
-                if isinstance(bound.value, bool):
-                    return _from_points(op, int(bound.value), int(bound.value))
-                return None
-            case Kind.INTEGER | Kind.UBIGINT:
-                return self._integer(op, bound)
-            case Kind.DECIMAL:
-                exact = _exact_number(bound)
-                return None if exact is None else _around(op, exact * 10**self.kind.scale)
-            case Kind.FLOAT | Kind.DOUBLE:
-                return self._floating(op, bound)
-            case Kind.DATE:
-                return self._date(op, bound)
-            case Kind.TIME:
-                return self._time(op, bound)
-            case Kind.TIMESTAMP:
-                return self._timestamp(op, bound)
-            case Kind.TIMESTAMPTZ:
-                return self._timestamptz(op, bound)
-            case Kind.TEXT:
-                return self._text(op, bound.value) if isinstance(bound.value, str) else None
-            case Kind.UUID:
-                return self._uuid(op, bound.value)
-            case Kind.ENUM:
-                return self._enum(op, bound.value)
-
-    def _integer(self, op: str, bound: Bound) -> list[Interval] | None:
-        value = bound.value
-        exact: Fraction | None
-        if isinstance(value, float):
-            # DuckDB compares as DOUBLE, which is exact only where every integer is one.
-            usable = math.isfinite(value) and abs(value) < _EXACT_DOUBLE
-            exact = Fraction(value) if usable else None
-        else:
-            exact = _exact_number(bound)
-        if exact is None:
-            return None
-        if self.kind.kind is Kind.UBIGINT:
-            exact = exact - 2**63 + 1
-        return _around(op, exact)
-
-    def _floating(self, op: str, bound: Bound) -> list[Interval] | None:
-        value = bound.value
-        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-            return None
-        try:
-            number = float(value)
-        except OverflowError:
-            return None
-        if self.kind.kind is Kind.FLOAT and not isinstance(value, float):
-            # DuckDB rounds an integer or a decimal to FLOAT before it compares with a FLOAT.
-            with np.errstate(over="ignore"):
-                number = float(np.float32(number))
-            if math.isinf(number):
-                return None
-        low = high = int(float_keys(np.array([number]))[0])
-        if number == 0.0:
-            low, high = -1, 0
-        return _from_points(op, low, high)
-
-    def _date(self, op: str, bound: Bound) -> list[Interval] | None:
-        value = bound.value
-        if isinstance(value, str):
-            value = _iso_date(value)
-        if isinstance(value, dt.datetime):
-            if value.tzinfo is not None:
-                return None
-            return _around(op, Fraction((value - _EPOCH_TIME) // _MICROSECONDS, 86_400_000_000))
-        if isinstance(value, dt.date):
-            return _around(op, Fraction((value - _EPOCH).days))
-        return None
-
-    def _time(self, op: str, bound: Bound) -> list[Interval] | None:
-        value = bound.value
-        if isinstance(value, str):
-            value = _iso_time(value)
-        if not isinstance(value, dt.time) or value.tzinfo is not None:
-            return None
-        moment = dt.datetime.combine(_EPOCH, value)
-        return _around(op, Fraction((moment - _EPOCH_TIME) // _MICROSECONDS))
-
-    def _timestamp(self, op: str, bound: Bound) -> list[Interval] | None:
-        value = bound.value
-        if isinstance(value, str):
-            value = _iso_timestamp(value)
-        if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
-            value = dt.datetime.combine(value, dt.time())
-        if not isinstance(value, dt.datetime) or value.tzinfo is not None:
-            return None
-        return _around(op, Fraction((value - _EPOCH_TIME) // _MICROSECONDS))
-
-    def _timestamptz(self, op: str, bound: Bound) -> list[Interval] | None:
-        value = bound.value
-        if not isinstance(value, dt.datetime) or value.tzinfo is None:
-            return None
-        moment = value.astimezone(dt.UTC).replace(tzinfo=None)
-        return _around(op, Fraction((moment - _EPOCH_TIME) // _MICROSECONDS))
-
-    def _text(self, op: str, value: str) -> list[Interval]:
-        assert self.dictionary is not None
-        words = _Words(self.dictionary)
-        raw = value.encode()
-        first = bisect.bisect_left(words, raw)
-        present = first < len(words) and words[first] == raw
-        return _from_points(op, first, first if present else first - 1)
-
-    def _uuid(self, op: str, value: Any) -> list[Interval] | None:
-        if isinstance(value, str):
-            try:
-                value = uuid.UUID(value)
-            except ValueError:
-                return None
-        return self._text(op, str(value)) if isinstance(value, uuid.UUID) else None
-
-    def _enum(self, op: str, value: Any) -> list[Interval] | None:
-        # DuckDB compares an enum with a string as text.
-        if not isinstance(value, str):
-            return None
-        raw = value.encode()
-        holds = _HOLDS[op]
-        return union(
-            [(i, i) for i, label in enumerate(self.kind.labels) if holds(label.encode(), raw)]
-        )
-
-
-_HOLDS: dict[str, Callable[[bytes, bytes], bool]] = {
-    "=": lambda a, b: a == b,
-    "<>": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-}
-
-
-class _Words(Sequence[bytes]):
-    """A dictionary as a sequence of UTF-8 bytes, for bisection."""
-
-    def __init__(self, dictionary: pa.Array) -> None:
-        self.dictionary = dictionary
-
-    def __len__(self) -> int:
-        return len(self.dictionary)
-
-    def __getitem__(self, index: Any) -> Any:
-        word: bytes = self.dictionary[index].as_py().encode()
-        return word
-
-
-def _exact_number(bound: Bound) -> Fraction | None:
-    value = bound.value
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return Fraction(value)
-    if isinstance(value, Decimal):
-        return Fraction(value) if value.is_finite() else None
-    if isinstance(value, str) and bound.literal and re.fullmatch(r"-?\d{1,18}", value):
-        return Fraction(int(value))
-    return None
-
-
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}:\d{2}(\.\d{1,6})?)?")
-_TIME = re.compile(r"\d{2}:\d{2}:\d{2}(\.\d{1,6})?")
-
-
-def _iso_date(text: str) -> dt.date | None:
-    return _parse(dt.date.fromisoformat, text) if _DATE.fullmatch(text) else None
-
-
-def _iso_timestamp(text: str) -> dt.datetime | None:
-    return _parse(dt.datetime.fromisoformat, text) if _TIMESTAMP.fullmatch(text) else None
-
-
-def _iso_time(text: str) -> dt.time | None:
-    return _parse(dt.time.fromisoformat, text) if _TIME.fullmatch(text) else None
-
-
-def _parse(parser: Callable[[str], Any], text: str) -> Any:
-    try:
-        return parser(text)
-    except (ValueError, InvalidOperation):
-        return None

@@ -8,6 +8,7 @@ k0 … (key), a0 … (attributes), v (vector), h (row hash).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ def default_nlist(rows: int) -> int:
     """Return a number of lists for `rows`: about 2 sqrt(n), one list for small tables."""
     if rows < MIN_ROWS_FOR_LISTS:
         return 1
-    return max(1, min(65_536, round(2 * rows**0.5)))
+    return max(1, min(65_536, 2 * math.isqrt(rows)))
 
 
 def vectors_of(column: pa.Array, spec: IndexSpec) -> tuple[npt.NDArray[np.bool_], Float32s]:
@@ -216,7 +217,8 @@ def _train(vectors: Float32s, nlist: int, metric: Metric, progress: Progress) ->
     if len(vectors) == 0:
         return np.zeros((1, vectors.shape[1]), np.float32)
     if nlist == 1:
-        return vectors.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+        mean: Float32s = vectors.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+        return mean
     generator = np.random.default_rng(0)
     wanted = nlist * _SAMPLE_PER_LIST
     sample = vectors

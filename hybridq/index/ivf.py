@@ -1,4 +1,4 @@
-"""The index as data: what it is over (`IndexSpec`), and its parts (`Part`).
+"""The index as data: what it is over (`IndexSpec`), its parts (`Part`), a version (`Snapshot`).
 
     index = one base part (a segment file: inverted lists)
           + delta parts (rows committed since, one list each, in memory)
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hybridq.index.attributes import NULL_KEY, AttributeType, decode, encode, find_codes
+from hybridq.index.attributes import AttributeType, decode, encode, find_codes
 from hybridq.nodes import Metric, TableName
 
 Float32s: TypeAlias = npt.NDArray[np.float32]
@@ -154,7 +154,7 @@ class Part:
         return {row.tobytes(): i for i, row in enumerate(packed)}
 
     def find(self, key: Sequence[pa.Array]) -> Int64s:
-        """Return the position of each key (one array per key column), -1 where the part has none."""
+        """Return the position of each key (an array per key column), -1 where there is none."""
         if self.rows == 0:
             return np.full(len(key[0]), -1, np.int64)
         codes = np.empty((len(key), len(key[0])), np.int64)
@@ -199,4 +199,21 @@ class Part:
         return list(zip(*columns, strict=True))
 
 
-NULL = NULL_KEY
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The parts of an index at one version, the base part first."""
+
+    spec: IndexSpec
+    parts: tuple[Part, ...]
+    version: int
+    size_bytes: int
+
+    @property
+    def live_rows(self) -> int:
+        """Rows that are current."""
+        return sum(p.rows - p.dead for p in self.parts)
+
+    @property
+    def delta_rows(self) -> int:
+        """Current rows outside the base part."""
+        return sum(p.rows - p.dead for p in self.parts[1:])

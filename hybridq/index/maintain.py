@@ -16,8 +16,7 @@ import pyarrow.compute as pc
 
 from hybridq.index.attributes import Kind
 from hybridq.index.build import build_part
-from hybridq.index.ivf import IndexSpec, Part
-from hybridq.index.search import Snapshot
+from hybridq.index.ivf import IndexSpec, Part, Snapshot
 from hybridq.nodes import quote
 from hybridq.progress import NoProgress
 from hybridq.storage.manifest import Duck

@@ -9,7 +9,13 @@ import numpy as np
 
 from hybridq.index.attributes import MAX_KEY, NULL_KEY
 from hybridq.index.ivf import Part
-from hybridq.index.search import Counters, Program, Search, gather_part, scan_part
+from hybridq.index.search import (
+    Counters,
+    Program,
+    Search,
+    gather_part,
+    scan_part,
+)
 from hybridq.kernels import predicate
 from hybridq.kernels.distance import coarse
 

@@ -89,8 +89,8 @@ def _scores(
     if squares is None:
         squares = np.einsum("ij,ij->i", rows, rows)
     if metric is Metric.COSINE:
-        return -dots / np.sqrt(np.maximum(squares, np.float32(1e-30)))
-    return squares - 2 * dots
+        return np.asarray(-dots / np.sqrt(np.maximum(squares, np.float32(1e-30))), np.float32)
+    return np.asarray(squares - 2 * dots, np.float32)
 
 
 def _count_hits(

@@ -1,7 +1,7 @@
-"""Search a snapshot of an index: predicates bound per part, kernels run, hits merged.
+"""Search the parts of a snapshot: predicates bound per part, positions found, kernels run.
 
 Every function here answers with the rows of the snapshot alone; which of them to call is the
-planner's business. Hits of all parts are merged by (distance, key).
+planner's business.
 """
 
 from __future__ import annotations
@@ -11,36 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from hybridq.index.attributes import Interval, intersect, intervals
-from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part
+from hybridq.index.hits import Hits, SortColumn, sort_ties
+from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
+from hybridq.index.leaves import Interval, intersect, intervals
 from hybridq.kernels import predicate, scan
 from hybridq.kernels.distance import coarse
 from hybridq.nodes import Leaf, Metric
 
 _NO_LADDER = np.empty(0, np.float64)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """The parts of an index at one version, the base part first."""
-
-    spec: IndexSpec
-    parts: tuple[Part, ...]
-    version: int
-    size_bytes: int
-
-    @property
-    def live_rows(self) -> int:
-        """Rows that are current."""
-        return sum(p.rows - p.dead for p in self.parts)
-
-    @property
-    def delta_rows(self) -> int:
-        """Current rows outside the base part."""
-        return sum(p.rows - p.dead for p in self.parts[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +59,6 @@ class Counters:
         self.passing += int(raw[scan.ROWS_PASSING])
         self.fast_distances += int(raw[scan.FAST_DISTANCES])
         self.exact_distances += int(raw[scan.EXACT_DISTANCES])
-
-
-@dataclass(frozen=True, slots=True)
-class Hits:
-    """Rows found, nearest first: distance (m,) float32 (NaN: none), part and position (m,)."""
-
-    distance: Float32s
-    part: Int64s
-    position: Int64s
-
-    def __len__(self) -> int:
-        return int(self.distance.shape[0])
-
-    def cut(self, start: int, stop: int) -> Hits:
-        """Return hits start … stop - 1."""
-        return Hits(self.distance[start:stop], self.part[start:stop], self.position[start:stop])
-
-    def take(self, order: Int64s) -> Hits:
-        """Return hits in another order."""
-        return Hits(self.distance[order], self.part[order], self.position[order])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,89 +286,6 @@ class _Out:
         self.tie = np.empty(k, np.int64)
         self.position = np.empty(k, np.int64)
         self.counters = np.zeros(scan.COUNTERS, np.int64)
-
-
-def merge(snapshot: Snapshot, found: Sequence[tuple[Float32s, Int64s]], k: int) -> Hits:
-    """Merge the hits of all parts (each sorted by distance and key) and keep the first k."""
-    busy = [i for i, (distance, _) in enumerate(found) if len(distance)]
-    if not busy:
-        return Hits(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
-    if len(busy) == 1:
-        distance, position = found[busy[0]]
-        parts = np.full(len(distance), busy[0], np.int64)
-        return Hits(distance, parts, position).cut(0, k)
-    distance = np.concatenate([found[i][0] for i in busy])
-    position = np.concatenate([found[i][1] for i in busy])
-    parts = np.concatenate([np.full(len(found[i][0]), i, np.int64) for i in busy])
-    hits = Hits(distance, parts, position).take(np.argsort(distance, kind="stable"))
-    return sort_ties(snapshot, hits, ()).cut(0, k)
-
-
-SortColumn = tuple[int, bool, bool]
-"""(column of the index, descending, nulls first)."""
-
-
-def sort_ties(snapshot: Snapshot, hits: Hits, columns: Sequence[SortColumn]) -> Hits:
-    """Order hits of equal distance by the given columns, then by key; distances must be sorted."""
-    order = np.arange(len(hits))
-    raw = hits.distance
-    same = (raw[1:] == raw[:-1]) | (np.isnan(raw[1:]) & np.isnan(raw[:-1]))
-    if not same.any():
-        return hits
-    edges = np.flatnonzero(np.concatenate([[True], ~same, [True]]))
-    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        if stop - start > 1:
-            order[start:stop] = start + _tie_order(snapshot, hits.cut(start, stop), columns)
-    return hits.take(order)
-
-
-def _tie_order(
-    snapshot: Snapshot, hits: Hits, columns: Sequence[SortColumn]
-) -> npt.NDArray[np.int64]:
-    indexes = list(range(len(hits)))
-    keys = _sortable(snapshot, hits, None)
-    indexes.sort(key=keys.__getitem__)
-    for column, descending, nulls_first in reversed(columns):
-        values = _sortable(snapshot, hits, column)
-        present = [i for i in indexes if values[i][0] is not None]
-        absent = [i for i in indexes if values[i][0] is None]
-        # A reversed sort is stable in Python too: equal values keep their order.
-        present.sort(key=values.__getitem__, reverse=descending)
-        indexes = absent + present if nulls_first else present + absent
-    return np.array(indexes, np.int64)
-
-
-def _sortable(snapshot: Snapshot, hits: Hits, column: int | None) -> list[tuple[Any, ...]]:
-    """Return comparable values per hit: the key, or one column (None for NULL)."""
-    out: list[tuple[Any, ...]] = [()] * len(hits)
-    for p in set(hits.part.tolist()):
-        where = np.flatnonzero(hits.part == p)
-        part = snapshot.parts[p]
-        positions = hits.position[where]
-        if column is None:
-            rows = part.key_values(positions)
-        elif part.dictionaries[column] is not None:
-            rows = [(v,) for v in part.values(column, positions)]
-        else:
-            nulls = part.values(column, positions)
-            raw = part.keys[column, positions].tolist()
-            rows = [(None if n is None else k,) for n, k in zip(nulls, raw, strict=True)]
-        for i, row in zip(where.tolist(), rows, strict=True):
-            out[i] = row
-    return out
-
-
-def column_values(snapshot: Snapshot, hits: Hits, column: int) -> list[Any]:
-    """Return the Python values of one index column for each hit."""
-    if len(snapshot.parts) == 1:
-        return snapshot.parts[0].values(column, hits.position)
-    out: list[Any] = [None] * len(hits)
-    for p in set(hits.part.tolist()):
-        where = np.flatnonzero(hits.part == p)
-        values = snapshot.parts[p].values(column, hits.position[where])
-        for i, value in zip(where.tolist(), values, strict=True):
-            out[i] = value
-    return out
 
 
 def without_distance(

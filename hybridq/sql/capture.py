@@ -7,7 +7,7 @@ which is slower and never wrong.
 
 from __future__ import annotations
 
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from hybridq.nodes import SingleValues, TableName, Write
 from hybridq.sql.lexical import Piece, closing, depths

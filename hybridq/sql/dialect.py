@@ -12,7 +12,7 @@ from typing import ClassVar
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 OPERATOR_TOKENS = {
     TokenType.ADJACENT,
@@ -52,7 +52,7 @@ class HybridDialect(DuckDB):
 
 DIALECT = HybridDialect()
 
-_FUNCTIONS: dict[type[exp.Expression], str] = {
+_FUNCTIONS: dict[type[exp.Expr], str] = {
     exp.Adjacent: "l2_distance",
     exp.ExtendsLeft: "cosine_distance",
     exp.ExtendsRight: "negative_inner_product",
@@ -65,8 +65,8 @@ def tokenize(text: str) -> list[Token]:
     return DIALECT.tokenize(text)
 
 
-def parse_tree(tokens: list[Token], text: str) -> exp.Expression | None:
-    """Return the tree of one statement with distances as functions, None where it cannot be parsed."""
+def parse_tree(tokens: list[Token], text: str) -> exp.Expr | None:
+    """Return the tree of one statement, distances as functions; None if it cannot be parsed."""
     try:
         trees = DIALECT.parser().parse(tokens, text)
     except (SqlglotError, RecursionError):
@@ -76,12 +76,12 @@ def parse_tree(tokens: list[Token], text: str) -> exp.Expression | None:
     return trees[0].transform(_rewrite, copy=False)
 
 
-def generate(tree: exp.Expression) -> str:
+def generate(tree: exp.Expr) -> str:
     """Return the DuckDB SQL of `tree`."""
     return tree.sql(dialect=DIALECT)
 
 
-def _rewrite(node: exp.Expression) -> exp.Expression:
+def _rewrite(node: exp.Expr) -> exp.Expr:
     function = _FUNCTIONS.get(type(node))
     if function is None:
         return node

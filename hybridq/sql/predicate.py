@@ -21,7 +21,7 @@ from hybridq.nodes import (
     Value,
 )
 
-_OPERATORS: dict[type[exp.Expression], str] = {
+_OPERATORS: dict[type[exp.Expr], str] = {
     exp.EQ: "=",
     exp.NEQ: "<>",
     exp.LT: "<",
@@ -36,21 +36,21 @@ _CASTS = {
 }
 
 
-def conjuncts(node: exp.Expression) -> list[exp.Expression]:
+def conjuncts(node: exp.Expr) -> list[exp.Expr]:
     """Return the AND-ed parts of a condition, left to right."""
     if isinstance(node, exp.And):
         return conjuncts(node.this) + conjuncts(node.expression)
     return [node]
 
 
-def strip(node: exp.Expression) -> exp.Expression:
+def strip(node: exp.Expr) -> exp.Expr:
     """Return `node` without parentheses around it."""
     while isinstance(node, exp.Paren):
         node = node.this
     return node
 
 
-def value_of(node: exp.Expression) -> Value | None:
+def value_of(node: exp.Expr) -> Value | None:
     """Return a constant or parameter, None for anything else."""
     node = strip(node)
     match node:
@@ -62,12 +62,12 @@ def value_of(node: exp.Expression) -> Value | None:
             integer = node.name.isdigit()
             return Constant(LiteralKind.INTEGER if integer else LiteralKind.DECIMAL, node.name)
         case exp.Neg():
-            inner = value_of(node.this)
-            if isinstance(inner, Constant) and inner.kind in (
+            negated = value_of(node.this)
+            if isinstance(negated, Constant) and negated.kind in (
                 LiteralKind.INTEGER,
                 LiteralKind.DECIMAL,
             ):
-                return Constant(inner.kind, "-" + inner.text)
+                return Constant(negated.kind, "-" + negated.text)
             return None
         case exp.Boolean():
             return Constant(LiteralKind.BOOLEAN, "true" if node.this else "false")
@@ -82,13 +82,13 @@ def value_of(node: exp.Expression) -> Value | None:
             return None
 
 
-def column_of(node: exp.Expression) -> str | None:
+def column_of(node: exp.Expr) -> str | None:
     """Return the name of a plain column reference."""
     node = strip(node)
     return node.name if isinstance(node, exp.Column) and not node.args.get("join_mark") else None
 
 
-def leaf_of(node: exp.Expression) -> Leaf | Opaque:
+def leaf_of(node: exp.Expr) -> Leaf | Opaque:
     """Return the leaf a conjunct compiles to, if its shape allows one."""
     node = strip(node)
     operator = _OPERATORS.get(type(node))
@@ -121,7 +121,7 @@ def leaf_of(node: exp.Expression) -> Leaf | Opaque:
     return Opaque(f"{node.key} is left to DuckDB")
 
 
-def _compare(node: exp.Expression, operator: str) -> Leaf | Opaque:
+def _compare(node: exp.Expr, operator: str) -> Leaf | Opaque:
     column, value = column_of(node.this), value_of(node.expression)
     if column is not None and value is not None:
         return Compare(column, operator, value)
@@ -131,7 +131,7 @@ def _compare(node: exp.Expression, operator: str) -> Leaf | Opaque:
     return Opaque("not a comparison of a column with a constant")
 
 
-def _negated(node: exp.Expression) -> Leaf | Opaque:
+def _negated(node: exp.Expr) -> Leaf | Opaque:
     if isinstance(node, exp.Is):
         column = column_of(node.this)
         if column is not None and isinstance(node.expression, exp.Null):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from hybridq.nodes import (
     ColumnItem,
@@ -35,8 +35,9 @@ from hybridq.nodes import (
     TopK,
 )
 from hybridq.sql.dialect import OPERATOR_TOKENS, generate, parse_tree
-from hybridq.sql.lexical import Piece, depths, piece_of
+from hybridq.sql.lexical import Piece, piece_of
 from hybridq.sql.predicate import conjuncts, leaf_of, strip, value_of
+from hybridq.sql.slices import Slices
 
 _FUNCTIONS: dict[str, tuple[Metric, bool]] = {
     "l2_distance": (Metric.L2, False),
@@ -58,13 +59,6 @@ _FUNCTIONS: dict[str, tuple[Metric, bool]] = {
     "list_dot_product": (Metric.IP, True),
 }
 DISTANCE_WORDS = frozenset(name.upper() for name in _FUNCTIONS)
-_CLAUSES = {
-    TokenType.FROM: "from",
-    TokenType.WHERE: "where",
-    TokenType.ORDER_BY: "order",
-    TokenType.LIMIT: "limit",
-    TokenType.OFFSET: "offset",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +105,14 @@ def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozen
     offset = value_of(offset_node.expression) if offset_node is not None else None
     if limit is None or (offset_node is not None and offset is None):
         raise _Reject("LIMIT or OFFSET is not a constant or a parameter")
-    slices = _Slices(piece)
+    slices = Slices(piece)
     aliases = {e.alias.lower(): e.this for e in tree.expressions if isinstance(e, exp.Alias)}
     distance = _order_distance(order.expressions[0], scope, aliases)
+    texts = slices.items(len(tree.expressions))
+    if texts is None:
+        raise _Reject("its select list could not be told apart")
     items = tuple(
-        _item(node, text, scope)
-        for node, text in zip(tree.expressions, slices.items(len(tree.expressions)), strict=True)
+        _item(node, text, scope) for node, text in zip(tree.expressions, texts, strict=True)
     )
     sort_keys = tuple(_sort_key(e, scope, aliases) for e in order.expressions[1:])
     where = tree.args.get("where")
@@ -174,7 +170,7 @@ class _Scope:
     def __init__(self, table: TableName) -> None:
         self.names = {(table.alias or table.name).lower()}
 
-    def owns(self, node: exp.Expression) -> bool:
+    def owns(self, node: exp.Expr) -> bool:
         return (
             isinstance(node, exp.Column)
             and isinstance(node.this, exp.Identifier)
@@ -185,18 +181,18 @@ class _Scope:
     def owns_star(self, node: exp.Column) -> bool:
         return not node.db and (not node.table or node.table.lower() in self.names)
 
-    def is_constant(self, node: exp.Expression) -> bool:
+    def is_constant(self, node: exp.Expr) -> bool:
         """Tell whether `node` depends on no row: columns may occur inside subqueries alone."""
         return all(_inside(c, node) for c in _columns(node))
 
 
-def _columns(node: exp.Expression) -> list[exp.Column]:
+def _columns(node: exp.Expr) -> list[exp.Column]:
     return list(node.find_all(exp.Column))
 
 
-def _inside(column: exp.Column, root: exp.Expression) -> bool:
+def _inside(column: exp.Column, root: exp.Expr) -> bool:
     """Tell whether a Select lies between `column` and `root` (inclusive)."""
-    parent: exp.Expression | None = column.parent
+    parent: exp.Expr | None = column.parent
     while parent is not None:
         if isinstance(parent, exp.Select):
             return True
@@ -207,8 +203,8 @@ def _inside(column: exp.Column, root: exp.Expression) -> bool:
 
 
 def distance_function(
-    node: exp.Expression,
-) -> tuple[Metric, bool, exp.Expression, exp.Expression] | None:
+    node: exp.Expr,
+) -> tuple[Metric, bool, exp.Expr, exp.Expr] | None:
     """Return (metric, negated, left, right) of a call of a distance function."""
     if isinstance(node, exp.EuclideanDistance):
         return Metric.L2, False, node.this, node.expression
@@ -221,7 +217,7 @@ def distance_function(
     return None
 
 
-def _distance(node: exp.Expression, scope: _Scope) -> Distance | None:
+def _distance(node: exp.Expr, scope: _Scope) -> Distance | None:
     """Return the distance between a column of the table and something constant."""
     call = distance_function(strip(node))
     if call is None:
@@ -234,7 +230,7 @@ def _distance(node: exp.Expression, scope: _Scope) -> Distance | None:
     return None
 
 
-def _uncast(node: exp.Expression) -> exp.Expression:
+def _uncast(node: exp.Expr) -> exp.Expr:
     """`v::FLOAT[3]` is `v`: vectors are compared as FLOAT in any case."""
     node = strip(node)
     if isinstance(node, exp.Cast) and node.to.this == exp.DataType.Type.ARRAY:
@@ -242,7 +238,7 @@ def _uncast(node: exp.Expression) -> exp.Expression:
     return node
 
 
-def _query(node: exp.Expression) -> QueryVector:
+def _query(node: exp.Expr) -> QueryVector:
     inner = _uncast(node)
     value = value_of(inner)
     if value is not None:
@@ -250,9 +246,7 @@ def _query(node: exp.Expression) -> QueryVector:
     return QueryText(generate(node))
 
 
-def _order_distance(
-    node: exp.Expression, scope: _Scope, aliases: dict[str, exp.Expression]
-) -> Distance:
+def _order_distance(node: exp.Expr, scope: _Scope, aliases: dict[str, exp.Expr]) -> Distance:
     ordered = node if isinstance(node, exp.Ordered) else exp.Ordered(this=node)
     expression = strip(ordered.this)
     if isinstance(expression, exp.Column) and not expression.table:
@@ -271,7 +265,7 @@ def _order_distance(
     return distance
 
 
-def _sort_key(node: exp.Expression, scope: _Scope, aliases: dict[str, exp.Expression]) -> SortKey:
+def _sort_key(node: exp.Expr, scope: _Scope, aliases: dict[str, exp.Expr]) -> SortKey:
     ordered = node if isinstance(node, exp.Ordered) else exp.Ordered(this=node)
     expression = strip(ordered.this)
     if isinstance(expression, exp.Column) and not expression.table:
@@ -283,7 +277,7 @@ def _sort_key(node: exp.Expression, scope: _Scope, aliases: dict[str, exp.Expres
     )
 
 
-def _item(node: exp.Expression, text: str, scope: _Scope) -> Item:
+def _item(node: exp.Expr, text: str, scope: _Scope) -> Item:
     label = node.alias if isinstance(node, exp.Alias) else None
     inner = strip(node.this if isinstance(node, exp.Alias) else node)
     if isinstance(inner, exp.Star):
@@ -321,11 +315,11 @@ def _without_alias(text: str) -> str:
 
 
 def _without_aliases(
-    condition: exp.Expression, aliases: dict[str, exp.Expression], scope: _Scope, used: set[str]
-) -> exp.Expression:
+    condition: exp.Expr, aliases: dict[str, exp.Expr], scope: _Scope, used: set[str]
+) -> exp.Expr:
     """`d < 0.5` with `v <-> ? AS d` in the select list  ->  `v <-> ? < 0.5`."""
 
-    def replace(node: exp.Expression) -> exp.Expression:
+    def replace(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Column) and not node.table:
             meant = aliases.get(node.name.lower())
             if meant is not None and _distance(meant, scope) is not None:
@@ -337,7 +331,7 @@ def _without_aliases(
 
 
 def _where(
-    condition: exp.Expression, slices: _Slices, scope: _Scope, order: Distance
+    condition: exp.Expr, slices: Slices, scope: _Scope, order: Distance
 ) -> tuple[Radius | None, tuple[Conjunct, ...]]:
     nodes = conjuncts(condition)
     texts = slices.conjuncts(len(nodes)) or [generate(n) for n in nodes]
@@ -359,15 +353,15 @@ def _where(
     return radius, tuple(kept)
 
 
-def _mentions_alias(node: exp.Expression, text: str) -> bool:
+def _mentions_alias(node: exp.Expr, text: str) -> bool:
     """Tell whether an alias was replaced in `node`: it then has a distance its text lacks."""
     has_call = any(distance_function(n) is not None for n in node.walk())
     return has_call and not any(w in text.lower() for w in ("distance", "product"))
 
 
-def _radius(node: exp.Expression, text: str, scope: _Scope, order: Distance) -> Radius | None:
+def _radius(node: exp.Expr, text: str, scope: _Scope, order: Distance) -> Radius | None:
     node = strip(node)
-    sides: tuple[exp.Expression, exp.Expression]
+    sides: tuple[exp.Expr, exp.Expr]
     match node:
         case exp.LT() | exp.LTE():
             sides = (node.this, node.expression)
@@ -382,58 +376,6 @@ def _radius(node: exp.Expression, text: str, scope: _Scope, order: Distance) -> 
     if (distance.metric, distance.column.lower()) != (order.metric, order.column.lower()):
         return None
     return Radius(distance, value, isinstance(node, exp.LTE | exp.GTE), text)
-
-
-class _Slices:
-    """The texts of a select's items and conjuncts, cut out of its tokens."""
-
-    def __init__(self, piece: Piece) -> None:
-        self.piece = piece
-        self.depth = depths(piece.tokens)
-        self.clause: dict[str, int] = {}
-        for i, token in enumerate(piece.tokens):
-            name = _CLAUSES.get(token.token_type)
-            if name is not None and self.depth[i] == 0:
-                self.clause.setdefault(name, i)
-
-    def items(self, count: int) -> list[str]:
-        start = self.clause.get("from")
-        if start is None or self.piece.word(0) != "SELECT":
-            raise _Reject("it is not written as SELECT … FROM …")
-        parts = self._split(1, start, TokenType.COMMA)
-        if len(parts) != count:
-            raise _Reject("its select list could not be told apart")
-        return parts
-
-    def conjuncts(self, count: int) -> list[str] | None:
-        start = self.clause.get("where")
-        if start is None:
-            return None
-        later = [i for i in self.clause.values() if i > start]
-        stop = min(later, default=len(self.piece.tokens))
-        parts = self._split(start + 1, stop, TokenType.AND)
-        return parts if len(parts) == count else None
-
-    def _split(self, start: int, stop: int, separator: TokenType) -> list[str]:
-        tokens: tuple[Token, ...] = self.piece.tokens
-        parts: list[str] = []
-        begin, betweens = start, 0
-        for i in range(start, stop + 1):
-            at_end = i == stop
-            if not at_end:
-                if self.depth[i] != 0:
-                    continue
-                if tokens[i].token_type == TokenType.BETWEEN:
-                    betweens += 1
-                if tokens[i].token_type != separator:
-                    continue
-                if separator == TokenType.AND and betweens:
-                    betweens -= 1
-                    continue
-            if begin < i:
-                parts.append(self.piece.text[tokens[begin].start : tokens[i - 1].end + 1])
-            begin = i + 1
-        return parts
 
 
 def has_operator(piece: Piece) -> bool:

@@ -40,7 +40,7 @@ class Duck(Protocol):
 
 
 def first_row(duck: Duck, query: str, parameters: Any = None) -> tuple[Any, ...] | None:
-    """Return the first row of a query, which is read to its end: DuckDB holds one result at a time."""
+    """Return the first row of a query, read to its end: DuckDB holds one result at a time."""
     rows = duck.execute(query, parameters).fetchall()
     return rows[0] if rows else None
 
@@ -56,7 +56,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableInfo:
-    """A table as DuckDB's catalog has it. `keys` are its primary key, then its unique constraints."""
+    """A table as DuckDB's catalog has it; `keys` are its primary key, then unique constraints."""
 
     catalog: str
     schema: str
