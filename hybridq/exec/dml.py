@@ -70,7 +70,8 @@ def _opaque(
         session.free_connection()
         if statement.schema_change:
             session.schema_changed()
-            check_schema(session, states, transaction)
+            renames = statement.text.split(None, 1)[0].upper() == "ALTER"
+            check_schema(session, states, transaction, renames=renames)
         for state in states:
             if state in transaction.dropped:
                 continue

@@ -13,7 +13,7 @@ from hybridq.errors import (
     ProgrammingError,
 )
 from hybridq.exec.executor import Run
-from hybridq.exec.host import Host, Parameters
+from hybridq.exec.host import Host, Parameters, named_values
 from hybridq.exec.output import is_covered
 from hybridq.exec.result import Field, Result, Row
 from hybridq.exec.transaction import Transaction
@@ -253,6 +253,11 @@ def _explain_topk(session: Host, topk: TopK, parameters: Parameters, *, analyze:
             session.answer(bound, decision, run)
         else:
             run = _run_by_duckdb(session, topk, parameters)
+    elif _by_duckdb(decision):
+        # Names that do not exist are DuckDB's to explain.
+        given = {name: named_values(parameters)[name] for name in topk.parameters}
+        session.run_duck(f"EXPLAIN {topk.fallback}", given or None, read=True).drain()
+        session.free_connection()
         counters = run.counters
         share = counters.passing / counters.examined if counters.examined else None
         actual = Actual(
@@ -305,10 +310,17 @@ def output_labels(topk: TopK, table: TableInfo | None) -> list[str | None]:
 # -- schema changes, bulk writes ---------------------------------------------
 
 
-def check_schema(session: Host, states: list[IndexState], transaction: Transaction) -> None:
-    """After DDL: forget indexes of dropped tables, refuse changes an index depends on."""
+def check_schema(
+    session: Host, states: list[IndexState], transaction: Transaction, *, renames: bool
+) -> None:
+    """After DDL: forget indexes of dropped tables, refuse changes an index depends on.
+
+    `renames` tells that a table which is gone was renamed, not dropped.
+    """
     for state in states:
         why = unfit(state.spec, session.duck)
+        if why == "dropped" and renames:
+            why = "the name"
         if why == "dropped":
             session.duck.execute("DELETE FROM hybridq.indexes WHERE name = ?", [state.name])
             transaction.dropped.append(state)
