@@ -24,7 +24,8 @@ ORDER BY database, schema, name
 """
 _COLUMNS = """
 SELECT column_name AS column, data_type AS type,
-       CASE WHEN is_nullable THEN '' ELSE 'not null' END AS nullable, column_default AS "default"
+       CASE WHEN is_nullable THEN '' ELSE 'not null' END AS nullable,
+       coalesce(column_default, '') AS "default"
 FROM duckdb_columns() WHERE table_oid = {oid} AND database_name = {database} ORDER BY column_index
 """
 _CONSTRAINTS = """

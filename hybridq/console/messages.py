@@ -22,7 +22,7 @@ def counted(count: int, noun: str) -> str:
 def duration(seconds: float) -> str:
     """Return a time with a unit that suits it."""
     if seconds < 0.9995:
-        return f"{seconds * 1000:.3g} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
+        return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else f"{seconds * 1000:.0f} ms"
     if seconds < 100:
         return f"{seconds:.2f} s"
     return f"{int(seconds // 60)} min {int(seconds % 60)} s"

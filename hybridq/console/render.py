@@ -22,6 +22,11 @@ class Canvas:
     unicode: bool = True
     null: str = "NULL"
 
+    def text(self, value: str, *, keep_breaks: bool = False) -> str:
+        """Return a value as it can be drawn here."""
+        shown = visible(value, keep_breaks=keep_breaks)
+        return shown if self.unicode else shown.encode("ascii", "backslashreplace").decode()
+
 
 @dataclass(frozen=True, slots=True)
 class _Box:
@@ -38,27 +43,27 @@ _PLAIN = _Box("|", "-", "+++", "+++", "+++", "~")
 
 
 def table(
-    columns: Sequence[Column], rows: Sequence[Sequence[Any]], canvas: Canvas
+    columns: Sequence[Column], rows: Sequence[Sequence[Any]], canvas: Canvas, *, types: bool = True
 ) -> tuple[list[str], int]:
-    """Return the lines of a table, and how many columns found no room."""
+    """Return the lines of a table, and how many columns found no room; `types` adds their types."""
     box = _LINES if canvas.unicode else _PLAIN
     formats = [cell(column) for column in columns]
     texts = [
-        [canvas.null if v is None else visible(f(v)) for f, v in zip(formats, row, strict=True)]
+        [canvas.null if v is None else canvas.text(f(v)) for f, v in zip(formats, row, strict=True)]
         for row in rows
     ]
+    kinds = [column.type.strip('"').lower() if types else "" for column in columns]
+    least = [max(map(display_width, texts_of), default=1) for texts_of in zip(*texts, strict=True)]
+    least = least or [1] * len(columns)
     widths = [
-        max(
-            display_width(visible(column.name)),
-            min(len(column.type), _TYPE_SHOWN),
-            *(display_width(row[i]) for row in texts),
-            1,
-        )
-        for i, column in enumerate(columns)
+        max(display_width(canvas.text(column.name)), min(len(kind), _TYPE_SHOWN), width, 1)
+        for column, kind, width in zip(columns, kinds, least, strict=True)
     ]
     shown = list(range(len(columns)))
     if canvas.width is not None:
-        shown, widths = _fit(columns, widths, canvas.width)
+        # Names may be cut, numbers never: half a number is another number.
+        floor = [w if c.numeric else min(w, _LEAST) for c, w in zip(columns, least, strict=True)]
+        shown, widths = _fit(widths, floor, canvas.width)
     hidden = len(columns) - len(shown)
     gap = (len(shown) + 1) // 2 if hidden else -1
 
@@ -82,8 +87,8 @@ def table(
 
     lines = [
         rule(box.top),
-        line([styled(visible(columns[i].name), i, "bold") for i in shown]),
-        line([styled(columns[i].type.lower(), i, "dim") for i in shown]),
+        line([styled(canvas.text(columns[i].name), i, "bold") for i in shown]),
+        *([line([styled(kinds[i], i, "dim") for i in shown])] if types else []),
         rule(box.middle),
     ]
     lines.extend(
@@ -94,33 +99,34 @@ def table(
     return lines, hidden
 
 
-def _fit(columns: Sequence[Column], widths: list[int], room: int) -> tuple[list[int], list[int]]:
+def _fit(widths: list[int], least: list[int], room: int) -> tuple[list[int], list[int]]:
     """Return the columns that are shown and all widths, so that a line takes at most `room`.
 
-    Wide columns give way first; numbers are never cut; what still finds no room is left out from
-    the middle.
+    Wide columns give way first, none below `least`; what still finds no room is left out from the
+    middle.
     """
-    shown = list(range(len(columns)))
-
-    def taken(of: Sequence[int]) -> int:
-        return sum(of[i] + 3 for i in shown) + 1 + (4 if len(shown) < len(columns) else 0)
+    shown = list(range(len(widths)))
 
     def narrowed(cap: int) -> list[int]:
-        return [w if columns[i].numeric else min(w, cap) for i, w in enumerate(widths)]
+        return [max(low, min(width, cap)) for width, low in zip(widths, least, strict=True)]
 
-    while len(shown) > 1 and taken(narrowed(_LEAST)) > room:
+    def taken(cap: int) -> int:
+        gap = 4 if len(shown) < len(widths) else 0
+        return sum(narrowed(cap)[i] + 3 for i in shown) + 1 + gap
+
+    while len(shown) > 1 and taken(_LEAST) > room:
         shown.pop(len(shown) // 2)
     low, high = _LEAST, max(max(widths), _LEAST)
     while low < high:
         middle = (low + high + 1) // 2
-        if taken(narrowed(middle)) <= room:
+        if taken(middle) <= room:
             low = middle
         else:
             high = middle - 1
     fitted = narrowed(low)
     if len(shown) == 1:
         only = shown[0]
-        fitted[only] = max(1, min(fitted[only], room - 4 - (4 if len(columns) > 1 else 0)))
+        fitted[only] = max(1, min(fitted[only], room - 4 - (4 if len(widths) > 1 else 0)))
     return shown, fitted
 
 
@@ -129,7 +135,7 @@ def expanded(
 ) -> Iterator[str]:
     """Yield the lines of rows drawn one column per line; long text is not cut."""
     box = _LINES if canvas.unicode else _PLAIN
-    names = [visible(column.name) for column in columns]
+    names = [canvas.text(column.name) for column in columns]
     formats = [cell(column) for column in columns]
     indent = max(map(display_width, names), default=0)
     for number, row in enumerate(rows, 1):
@@ -142,7 +148,7 @@ def expanded(
             if value is None:
                 yield f"{head} {box.vertical} {paint(canvas.null, 'dim', colour=canvas.colour)}"
                 continue
-            first, *others = visible(form(value), keep_breaks=True).split("\n")
+            first, *others = canvas.text(form(value), keep_breaks=True).split("\n")
             yield f"{head} {box.vertical} {first}".rstrip()
             for other in others:
                 yield f"{' ' * indent} {box.vertical} {other}".rstrip()

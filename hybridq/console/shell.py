@@ -211,7 +211,7 @@ class Shell:
             if self.options.timing:
                 self.say(duration(seconds))
             return
-        left_out = self.show(columns, rows)
+        left_out = self.show(columns, rows, types=True)
         footer = f"more than {counted(total, 'row')}" if more else counted(total, "row")
         if len(rows) < total:
             footer += f", the first {len(rows):,} shown"
@@ -222,15 +222,16 @@ class Shell:
             self._thumbnails(columns, rows)
         else:
             self.write(footer + "\n")
-            self.say(footer + self._timing(seconds))
+            if self.interactive:
+                self.say(footer + self._timing(seconds))
 
-    def show(self, columns: list[Column], rows: list[Sequence[Any]]) -> int:
+    def show(self, columns: list[Column], rows: list[Sequence[Any]], *, types: bool = False) -> int:
         """Draw rows as the options say; return how many columns were left out."""
         canvas = self.canvas()
         if self.options.expanded:
             lines, hidden = list(render.expanded(columns, rows, canvas)), 0
         else:
-            lines, hidden = render.table(columns, rows, canvas)
+            lines, hidden = render.table(columns, rows, canvas, types=types)
         self.write("".join(line + "\n" for line in lines))
         return hidden
 
@@ -307,7 +308,8 @@ class Shell:
     def _cancelled(self, began: float) -> None:
         self.interrupted = True
         sys.stdout.flush()
-        sys.stderr.write(f"cancelled after {duration(time.perf_counter() - began)}\n")
+        after_echo = "\n" if sys.stderr.isatty() else ""  # the terminal has written ^C
+        sys.stderr.write(f"{after_echo}cancelled after {duration(time.perf_counter() - began)}\n")
 
 
 def _first_rows(

@@ -113,7 +113,7 @@ def _pixels(how: Pictures, columns: int, lines: int) -> tuple[int, int]:
 def _side_by_side(pictures: Sequence[Image], room: tuple[int, int], size: tuple[int, int]) -> Image:
     from PIL import Image
 
-    sheet = Image.new("RGB", size)
+    sheet = Image.new("RGBA", size)
     step = size[0] // len(pictures)
     for i, picture in enumerate(pictures):
         sheet.paste(picture, (i * step, room[1] - picture.height))
@@ -137,41 +137,56 @@ def _kitty(picture: Image, cells: tuple[int, int]) -> str:
 
 
 def _half_blocks(picture: Image, how: Pictures) -> str:
-    """Draw two pixels per cell: the upper half block has the upper one's colour on the lower's."""
-    raw, width, height = picture.tobytes(), picture.width, picture.height
+    """Draw two pixels per cell: a half block has the upper one's colour on the lower one's."""
+    raw, width, height = picture.convert("RGBA").tobytes(), picture.width, picture.height
 
     def colour(x: int, y: int) -> str:
-        at = (y * width + x) * 3
-        red, green, blue = raw[at : at + 3] if y < height else (0, 0, 0)
+        """Return the colour of a pixel, '' where there is none."""
+        at = (y * width + x) * 4
+        if y >= height or not raw[at + 3]:
+            return ""
+        red, green, blue = raw[at : at + 3]
         if how == "truecolor":
             return f"2;{red};{green};{blue}"
         cube = [round(value / 255 * 5) for value in (red, green, blue)]
         return f"5;{16 + 36 * cube[0] + 6 * cube[1] + cube[2]}"
 
-    lines = []
-    for y in range(0, height, 2):
-        cells = [f"\x1b[38;{colour(x, y)};48;{colour(x, y + 1)}m▀" for x in range(width)]
-        lines.append("".join(cells) + "\x1b[0m\n")
-    return "".join(lines)
+    def cell(x: int, y: int) -> str:
+        match colour(x, y), colour(x, y + 1):
+            case "", "":
+                return "\x1b[0m "
+            case "", lower:
+                return f"\x1b[0;38;{lower}m▄"
+            case upper, "":
+                return f"\x1b[0;38;{upper}m▀"
+            case upper, lower:
+                return f"\x1b[38;{upper};48;{lower}m▀"
+
+    lines = ("".join([cell(x, y) for x in range(width)]) for y in range(0, height, 2))
+    return "".join(line + "\x1b[0m\n" for line in lines)
 
 
 def _sixel(picture: Image) -> str:
     """Encode with a palette of 64 colours; each band of six lines has one pass per colour."""
-    reduced = picture.quantize(64)
+    reduced = picture.convert("RGB").quantize(64)
     palette, raw, width = reduced.getpalette() or [], reduced.tobytes(), reduced.width
+    opaque = picture.convert("RGBA").getchannel("A").tobytes()
     used = sorted(set(raw))
     out = [f'\x1bP0;1q"1;1;{width};{reduced.height}']
     for index in used:
         red, green, blue = (value * 100 // 255 for value in palette[index * 3 : index * 3 + 3])
         out.append(f"#{index};2;{red};{green};{blue}")
     for top in range(0, reduced.height, 6):
-        band = [raw[y * width : (y + 1) * width] for y in range(top, min(top + 6, reduced.height))]
-        for index in sorted(set().union(*band)):
+        starts = [y * width for y in range(top, min(top + 6, reduced.height))]
+        for index in sorted({raw[s + x] for s in starts for x in range(width) if opaque[s + x]}):
             bits = [
-                sum((line[x] == index) << bit for bit, line in enumerate(band))
+                sum(
+                    (raw[start + x] == index and opaque[start + x] > 0) << bit
+                    for bit, start in enumerate(starts)
+                )
                 for x in range(width)
             ]
-            out.append(f"#{index}" + _runs(bits) + "$")
+            out.append(f"#{index}{_runs(bits)}$")
         out.append("-")
     return "".join(out) + "\x1b\\\n"
 
