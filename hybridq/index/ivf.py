@@ -86,11 +86,22 @@ class Ladder:
     shares: npt.NDArray[np.float64]
     lists: npt.NDArray[np.float64]
     gamma: float
+    _known: dict[tuple[int, float], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = (
+        field(default_factory=dict, compare=False, repr=False)
+    )
 
     def for_query(
         self, k: int, target: float
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return (shares, lists) for one query, interpolated in k and target."""
+        known = self._known.get((k, target))
+        if known is None:
+            known = self._known[k, target] = self._interpolated(k, target)
+        return known
+
+    def _interpolated(
+        self, k: int, target: float
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         by_k = [
             np.array([np.interp(target, self.targets, row) for row in self.lists[i].T])
             for i in range(len(self.ks))

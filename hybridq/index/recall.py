@@ -21,6 +21,7 @@ TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 GAMMA = 0.75
 _MAX_ROWS = 2_000_000
+_BLOCK = 16
 
 
 def calibrate(
@@ -49,15 +50,20 @@ def calibrate(
     progress.start("calibrate recall", len(queries))
     try:
         squares = np.einsum("ij,ij->i", rows, rows)
-        for q, row in enumerate(queries):
-            scores = _scores(rows[row], rows, squares, metric)
-            rank = np.argsort(_scores(rows[row], centroids, None, metric), kind="stable")
-            place = np.empty(nlist, np.int64)
-            place[rank] = np.arange(nlist)
-            scores[row] = np.inf
-            for s, subset in enumerate(subsets):
-                _count_hits(scores[subset], place[row_lists[subset]], ks, hits[:, s, q])
-            progress.advance(1)
+        for first in range(0, len(queries), _BLOCK):
+            block = queries[first : first + _BLOCK]
+            # One matrix product for many queries: BLAS runs several times faster than row by row.
+            all_scores = _scores(rows[block], rows, squares, metric)
+            all_ranks = np.argsort(_scores(rows[block], centroids, None, metric), axis=1)
+            for i, row in enumerate(block):
+                place = np.empty(nlist, np.int64)
+                place[all_ranks[i]] = np.arange(nlist)
+                scores = all_scores[i]
+                scores[row] = np.inf
+                for s, subset in enumerate(subsets):
+                    places = place[row_lists[subset]]
+                    _count_hits(scores[subset], places, ks, hits[:, s, first + i])
+            progress.advance(len(block))
     finally:
         progress.finish()
     lists = np.empty((len(ks), len(targets), len(shares)))
@@ -66,7 +72,7 @@ def calibrate(
         for s in range(len(shares)):
             mean = recall[i, s].mean(axis=0)
             error = recall[i, s].std(axis=0) / len(queries) ** 0.5
-            reached = np.minimum(mean - 0.5 * error, 1.0)
+            reached = np.minimum(mean - error, 1.0)
             for t, target in enumerate(targets):
                 enough = reached >= min(target, reached[-1])
                 lists[i, t, s] = np.log(int(np.argmax(enough)) + 1)
@@ -80,10 +86,10 @@ def calibrate(
 
 
 def _scores(
-    query: Float32s, rows: Float32s, squares: npt.NDArray[np.float32] | None, metric: Metric
+    queries: Float32s, rows: Float32s, squares: npt.NDArray[np.float32] | None, metric: Metric
 ) -> npt.NDArray[np.float32]:
-    """Return values that order rows by distance, smaller nearer."""
-    dots = rows @ query
+    """Return values (queries, rows) that order rows by distance, smaller nearer."""
+    dots = queries @ rows.T
     if metric is Metric.IP:
         return -dots
     if squares is None:
