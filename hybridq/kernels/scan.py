@@ -54,11 +54,11 @@ ROWS_PASSING = 6
 LISTS_SKIPPED = 7
 COUNTERS = 8
 
-_RUN = 256
+_RUN = 512
 """Rows gathered, at least, before their distances are computed; fewer at the end of a list."""
 
 _LINE = 16  # float32 values in a cache line
-_AHEAD_LINES = 64  # cache lines asked for before they are needed
+_AHEAD_LINES = 32  # cache lines asked for before they are needed
 _UNIT = 2.0**-23  # twice the rounding unit of float32
 _TINY = 2.0**-140
 _LARGEST = float(np.finfo(np.float32).max)
@@ -113,7 +113,7 @@ def _lower_bounds(
         for line in range(lines):
             prefetch(vectors, rows[i], line * _LINE)
     for i in range(count):
-        if i + ahead < count:
+        if i + ahead < count and rows[i + ahead] != rows[i + ahead - 1] + 1:
             for line in range(lines):
                 prefetch(vectors, rows[i + ahead], line * _LINE)
         if metric == L2:
