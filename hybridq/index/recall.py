@@ -72,7 +72,7 @@ def calibrate(
         for s in range(len(shares)):
             mean = recall[i, s].mean(axis=0)
             error = recall[i, s].std(axis=0) / len(queries) ** 0.5
-            reached = np.minimum(mean - error, 1.0)
+            reached = np.minimum(mean - 2 * error, 1.0)
             for t, target in enumerate(targets):
                 enough = reached >= min(target, reached[-1])
                 lists[i, t, s] = np.log(int(np.argmax(enough)) + 1)
