@@ -57,7 +57,7 @@ from hybridq.plan.physical import Decision, Exact
 from hybridq.progress import NoProgress, Progress
 from hybridq.settings import Settings
 from hybridq.sql.lexical import used_parameters
-from hybridq.sql.parse import parse_script
+from hybridq.sql.parse import Parsed, parse_script
 from hybridq.storage.manifest import TableInfo, describe, first_row
 
 _CACHED_TEXTS = 512
@@ -76,7 +76,7 @@ class Session:
         self.autocommit = autocommit
         self.progress: Progress = progress if progress is not None else NoProgress()
         self.transaction: Tx | None = None
-        self._statements: dict[str, tuple[Statement, ...]] = {}
+        self._statements: dict[str, tuple[Parsed, ...]] = {}
         self._tables: dict[TableName, TableInfo | None] = {}
         self._epoch = instance.epoch
         self._pending: Pending | None = None
@@ -92,12 +92,18 @@ class Session:
         if not parsed:
             return Result(None, [])
         result = Result(None, [])
-        for statement in parsed:
+        for one in parsed:
             result.drain()
-            result = self.run_statement(statement, parameters)
+            # As in DuckDB's client, parameters are those of the last statement.
+            given = parameters if one is parsed[-1] else None
+            try:
+                result = self.run_statement(one.statement, given)
+            except Error as error:
+                error.position = one.in_script(error.position)
+                raise
         return result
 
-    def parse(self, text: str) -> tuple[Statement, ...]:
+    def parse(self, text: str) -> tuple[Parsed, ...]:
         """Return the statements of `text`, parsed once per text."""
         known = self._statements.get(text)
         if known is None:
@@ -287,7 +293,7 @@ class Session:
         parsed = self.parse(text)
         if len(parsed) != 1:
             raise ProgrammingError("executemany takes exactly one statement")
-        return dml.run_many(self, parsed[0], rows)
+        return dml.run_many(self, parsed[0].statement, rows)
 
     # -- transactions ---------------------------------------------------------
 

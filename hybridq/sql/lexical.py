@@ -31,10 +31,11 @@ _VALUE_ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One statement: its text and its tokens, whose offsets refer to that text."""
+    """One statement: its text, its tokens, whose offsets refer to it, its start in the script."""
 
     text: str
     tokens: tuple[Token, ...]
+    start: int = 0
 
     def word(self, index: int) -> str:
         """Return the token at `index` in upper case, '' past the end or for quoted text."""
@@ -44,11 +45,6 @@ class Piece:
         if token.token_type in (TokenType.IDENTIFIER, TokenType.STRING):
             return ""
         return token.text.upper()
-
-    def words(self, *expected: str, at: int = 0) -> bool:
-        """Tell whether the tokens from `at` on are these words."""
-        joined = " ".join(self.word(at + i) for i in range(len(expected)))
-        return joined.startswith(" ".join(expected)) and bool(joined.strip())
 
 
 def piece_of(text: str) -> Piece:
@@ -78,7 +74,7 @@ def _piece(text: str, tokens: list[Token], stop: int) -> Piece:
     body = text[start:stop].rstrip()
     if len(tokens) == 0 or start == 0:
         return Piece(body, tuple(tokens))
-    return piece_of(body)
+    return Piece(body, tuple(tokenize(body)), start)
 
 
 def apply_edits(text: str, edits: Sequence[Edit]) -> str:

@@ -7,7 +7,7 @@ first words, and look for TopK selects wherever a distance is mentioned.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
@@ -18,9 +18,11 @@ from hybridq.nodes import (
     Embedded,
     Explain,
     Passthrough,
+    Show,
     Statement,
     TableName,
     TopK,
+    Write,
 )
 from hybridq.sql import own
 from hybridq.sql.capture import table_at, write_of
@@ -29,6 +31,7 @@ from hybridq.sql.lexical import (
     apply_edits,
     closing,
     colon_edits,
+    line_and_column,
     named,
     piece_of,
     split_script,
@@ -58,16 +61,47 @@ _READS = (
 )
 
 
-def parse_script(text: str) -> tuple[Statement, ...]:
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A statement of a script and where it begins; `verbatim` unless spellings were corrected."""
+
+    statement: Statement
+    line: int
+    column: int
+    verbatim: bool
+
+    def in_script(self, position: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Return a position within the statement as one within the script, None if it has none."""
+        rewritten = isinstance(self.statement, TopK | Embedded) or (
+            isinstance(self.statement, Passthrough | Write) and self.statement.rewritten
+        )
+        if position is None or not self.verbatim or rewritten:
+            return None
+        line, column = position
+        return line + self.line - 1, column + (self.column - 1 if line == 1 else 0)
+
+
+def parse_script(text: str) -> tuple[Parsed, ...]:
     """Return the statements of `text`, which may be several.
 
     Text that cannot even be tokenized goes to DuckDB as it is, to be explained by its parser.
     """
     try:
-        pieces = split_script(text)
-        return tuple(_statement(_corrected(piece)) for piece in pieces)
+        return tuple(_parsed(text, piece) for piece in split_script(text))
     except SqlglotError:
-        return (Passthrough(text=text, writes=AnyTable(), schema_change=True),)
+        whole = Passthrough(text=text, writes=AnyTable(), schema_change=True)
+        return (Parsed(whole, 1, 1, verbatim=True),)
+
+
+def _parsed(text: str, piece: Piece) -> Parsed:
+    line, column = line_and_column(text, piece.start)
+    corrected = _corrected(piece)
+    parsed = Parsed(Show("", ""), line, column, verbatim=corrected is piece)
+    try:
+        return replace(parsed, statement=_statement(corrected))
+    except ProgrammingError as error:
+        error.position = parsed.in_script(error.position)
+        raise
 
 
 def _corrected(piece: Piece) -> Piece:

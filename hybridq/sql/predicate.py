@@ -33,6 +33,7 @@ _MIRRORED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _CASTS = {
     exp.DataType.Type.DATE: LiteralKind.DATE,
     exp.DataType.Type.TIMESTAMP: LiteralKind.TIMESTAMP,
+    exp.DataType.Type.TIMESTAMPNTZ: LiteralKind.TIMESTAMP,
 }
 
 
