@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from hybridq import definition, extensions
 from hybridq.errors import (
+    Error,
     OperationalError,
     ProgrammingError,
 )
@@ -422,12 +423,19 @@ class Instance:
             state.pending.append(keys)
             state.version += 1
 
-    def outgrown(self, state: IndexState) -> bool:
-        """Tell whether so much was written since the build that the index should be rebuilt."""
+    def rebuild_outgrown(self, state: IndexState, progress: Progress) -> None:
+        """Rebuild an index if much was written since its build; that stays in any case."""
+        if state.writer is not None or self.index_named(state.name) is not state:
+            return
         snapshot = self.snapshot(state)
         base = snapshot.live_rows - snapshot.delta_rows
         delta_bytes = 4 * snapshot.delta_rows * state.spec.dim
-        return delta_bytes >= _REBUILD_MIN_BYTES and snapshot.delta_rows >= _REBUILD_SHARE * base
+        if delta_bytes < _REBUILD_MIN_BYTES or snapshot.delta_rows < _REBUILD_SHARE * base:
+            return
+        try:
+            self.reindex(state.name, progress)
+        except Error as error:
+            self._notice(f'index "{state.name}" could not be rebuilt: {error.message}')
 
     # -- what an index may be over --------------------------------------------
 

@@ -78,10 +78,10 @@ class Session:
         self.transaction: Tx | None = None
         self._statements: dict[str, tuple[Parsed, ...]] = {}
         self._tables: dict[TableName, TableInfo | None] = {}
+        self._triggers: bool | None = None
         self._epoch = instance.epoch
         self._pending: Pending | None = None
         self._standard_order = True
-        self._views: list[str] = []
 
     # -- one statement after the other ----------------------------------------
 
@@ -243,7 +243,6 @@ class Session:
                 answered = list(renamed.fields or ()), rows
             name = f"__hybridq_topk{i}"
             text += typed_select(self.duck, name, *answered) + piece
-            self._views.append(name)
         given = {name: values[name] for name in used_parameters(text)}
         return self.run_duck(text, given or None, read=True)
 
@@ -277,7 +276,7 @@ class Session:
         """Run text on DuckDB and leave its result there until it is fetched or in the way."""
         duck = self.duck.execute(text, parameters)
         description = duck.description
-        if not read and (not description or description[0][0] in ("Count", "Success")):
+        if not read and (not description or description[0][0].lower() in ("count", "success")):
             rows = duck.fetchall()
             count = rows[0][0] if rows and isinstance(rows[0][0], int) else -1
             return Result(None, [], rowcount=count)
@@ -366,8 +365,7 @@ class Session:
     def _rebuild_outgrown(self, changed: Sequence[IndexState]) -> None:
         """Rebuild indexes that were outgrown by what was just written."""
         for state in changed:
-            if self.instance.outgrown(state):
-                self.instance.reindex(state.name, self.progress)
+            self.instance.rebuild_outgrown(state, self.progress)
 
     def _refuse_failed(self) -> None:
         if self.transaction is not None and self.transaction.failed is not None:
@@ -406,8 +404,18 @@ class Session:
         """The catalog of the database file itself."""
         return self.instance.catalog
 
+    def has_triggers(self) -> bool:
+        """Tell whether the database has triggers, cached until the schema changes."""
+        if self._epoch != self.instance.epoch:
+            self._forget_tables()
+        if self._triggers is None:
+            row = first_row(self.duck, "SELECT count(*) FROM duckdb_triggers()")
+            self._triggers = bool(row and row[0])
+        return self._triggers
+
     def _forget_tables(self) -> None:
         self._tables.clear()
+        self._triggers = None
         self._epoch = self.instance.epoch
 
     def schema_changed(self) -> None:

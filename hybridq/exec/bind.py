@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hybridq.errors import DataError, ProgrammingError
+from hybridq.index.attributes import Kind
 from hybridq.index.build import wrong_dimension
 from hybridq.index.hits import SortColumn
 from hybridq.index.ivf import Float32s, IndexSpec, Snapshot
@@ -27,6 +28,7 @@ from hybridq.index.search import (
 )
 from hybridq.nodes import (
     Conjunct,
+    IsNull,
     Leaf,
     Opaque,
     QueryText,
@@ -209,6 +211,8 @@ def bind(
         position = spec.position_of(key.column)
         if position is None or not spec.columns[position].type.covered:
             return Unbound(f"sort key {key.column} is not an attribute of index {spec.name}")
+        if table.collated and spec.columns[position].type.kind is Kind.TEXT:
+            return Unbound(f"sort key {key.column} may have a collation")
         sort_columns.append((position, key.descending, key.nulls_first))
     snapshot = take_snapshot()
     bound, inclusive = radius
@@ -225,7 +229,7 @@ def bind(
         ),
         limit=limit,
         offset=offset or 0,
-        programs=_programs(snapshot, conjuncts, parameters),
+        programs=_programs(snapshot, conjuncts, parameters, collated=table.collated),
         conjuncts=conjuncts,
         sort_columns=tuple(sort_columns),
         parameters=parameters,
@@ -251,12 +255,20 @@ def _radius(
         return topk.conjuncts, Unbound("the bound of the distance is not a number")
     if math.isnan(number):
         return topk.conjuncts, Unbound("the bound of the distance is NaN")
+    if not isinstance(value, float) and abs(number) > float(np.finfo(np.float32).max):
+        return topk.conjuncts, Unbound("the bound of the distance is too large for a FLOAT")
     return topk.conjuncts, _float32_bound(number, inclusive=topk.radius.inclusive, value=value)
 
 
 def _float32_bound(number: float, *, inclusive: bool, value: Any) -> tuple[float, bool]:
-    """Return the bound in float32: DuckDB compares with a DOUBLE as DOUBLE, else rounds it."""
-    rounded = np.float32(number)
+    """Return the bound in float32: DuckDB compares with a DOUBLE as DOUBLE, else rounds it.
+
+    (inf, False) is left to mean no bound.
+    """
+    if number == math.inf and not inclusive:
+        return float(np.finfo(np.float32).max), True
+    with np.errstate(over="ignore"):
+        rounded = np.float32(number)
     if not isinstance(value, float) or float(rounded) == number:
         return float(rounded), inclusive
     # d < x and d <= x agree for a float32 d when x is none: take the next float32 below x.
@@ -265,11 +277,23 @@ def _float32_bound(number: float, *, inclusive: bool, value: Any) -> tuple[float
 
 
 def _programs(
-    snapshot: Snapshot, conjuncts: Sequence[Conjunct], parameters: Mapping[str, Any]
+    snapshot: Snapshot,
+    conjuncts: Sequence[Conjunct],
+    parameters: Mapping[str, Any],
+    *,
+    collated: bool,
 ) -> tuple[Program, ...] | None:
+    """Return the conjunction bound to each part, None if it needs DuckDB.
+
+    Comparisons of text do in a `collated` table: the index orders text by its bytes.
+    """
     leaves: list[Leaf] = []
     for conjunct in conjuncts:
         if isinstance(conjunct.leaf, Opaque):
+            return None
+        position = snapshot.spec.position_of(conjunct.leaf.column)
+        text = position is not None and snapshot.spec.columns[position].type.kind is Kind.TEXT
+        if collated and text and not isinstance(conjunct.leaf, IsNull):
             return None
         leaves.append(conjunct.leaf)
     programs: list[Program] = []

@@ -13,7 +13,7 @@ from hybridq.exec.blobs import with_batched_files
 from hybridq.exec.bulk import insert_many
 from hybridq.exec.host import Host, Parameters, duck_parameters
 from hybridq.exec.result import Result
-from hybridq.exec.statements import check_schema, has_triggers
+from hybridq.exec.statements import check_schema
 from hybridq.exec.transaction import Transaction as Tx
 from hybridq.exec.write import check_table, is_opaque, run_captured
 from hybridq.instance import IndexState
@@ -25,22 +25,62 @@ def run_passthrough(session: Host, statement: Passthrough, parameters: Parameter
     given = duck_parameters(parameters, named=statement.rewritten)
     text, given, views = with_batched_files(session, statement.text, given)
     try:
-        states = _written_by(session, statement)
-        if not states and not statement.schema_change:
-            is_read = statement.writes is None
-            return session.run_duck(text, given, read=is_read)
-        if not states:
-            result = session.run_duck(text, given, read=False)
-            result.drain()
-            session.schema_changed()
-            return result
-        return _opaque(session, statement, text, given, states)
+        return _run_passthrough(session, statement, text, given)
     finally:
-        if views:
-            session.free_connection()
-            session.progress.finish()
-        for view in views:
-            session.duck.unregister(view)
+        _release(session, views)
+
+
+def _run_passthrough(session: Host, statement: Passthrough, text: str, given: Any) -> Result:
+    if statement.writes is None and not statement.schema_change:
+        return session.run_duck(text, given, read=not _words(text).startswith("COPY "))
+    _note_write(session)
+    states = _written_by(session, statement)
+    if states and not (statement.schema_change and _keeps_rows(statement.text)):
+        return _opaque(session, statement, text, given, states)
+
+    def work(transaction: Tx) -> Result:
+        result = session.run_duck(text, given, read=False)
+        result.drain()
+        session.free_connection()
+        if statement.schema_change:
+            session.schema_changed()
+            _check_schema(session, statement, states, transaction)
+        return result
+
+    if states:
+        return session.in_transaction(work)
+    result = session.run_duck(text, given, read=False)
+    if statement.schema_change:
+        result.drain()
+        session.schema_changed()
+    return result
+
+
+def _release(session: Host, views: Sequence[str]) -> None:
+    """End a statement that read files in batches."""
+    if views:
+        session.free_connection()
+        session.progress.finish()
+    for view in views:
+        session.duck.unregister(view)
+
+
+def _note_write(session: Host) -> None:
+    if session.transaction is not None:
+        session.transaction.wrote = True
+
+
+def _words(text: str) -> str:
+    return " ".join(text.upper().split())
+
+
+def _keeps_rows(text: str) -> bool:
+    """Tell whether DDL leaves the rows of tables that stay as they are."""
+    words = _words(text)
+    first = words.partition(" ")[0]
+    return first in ("DROP", "ALTER", "COMMENT") or (
+        first == "CREATE" and not words.startswith("CREATE OR REPLACE")
+    )
 
 
 def _written_by(session: Host, statement: Passthrough) -> list[IndexState]:
@@ -48,11 +88,14 @@ def _written_by(session: Host, statement: Passthrough) -> list[IndexState]:
     if statement.writes is None or not session.instance.indexes:
         return []
     if isinstance(statement.writes, AnyTable):
-        first = statement.text.split(None, 1)[0].upper() if statement.text.split() else ""
-        harmless = first in ("CREATE", "ATTACH", "DETACH", "COMMENT") and (
-            " OR REPLACE " not in f" {' '.join(statement.text.upper().split())} "
+        words = _words(statement.text)
+        first = words.partition(" ")[0]
+        harmless = first in ("ATTACH", "DETACH", "COMMENT") or (
+            first == "CREATE" and not words.startswith("CREATE OR REPLACE")
         )
         return [] if harmless else list(session.instance.indexes.values())
+    if session.has_triggers():
+        return list(session.instance.indexes.values())
     table = session.describe(statement.writes)
     return session.instance.indexes_of(table) if table is not None else []
 
@@ -70,16 +113,21 @@ def _opaque(
         session.free_connection()
         if statement.schema_change:
             session.schema_changed()
-            renames = statement.text.split(None, 1)[0].upper() == "ALTER"
-            check_schema(session, states, transaction, renames=renames)
+            _check_schema(session, statement, states, transaction)
         for state in states:
-            if state in transaction.dropped:
-                continue
-            check_table(session.duck, state.spec)
-            transaction.opaque.add(state.name)
+            if state not in transaction.dropped:
+                check_table(session.duck, state.spec)
+                transaction.opaque.add(state.name)
         return result
 
     return session.in_transaction(work)
+
+
+def _check_schema(
+    session: Host, statement: Passthrough, states: list[IndexState], transaction: Tx
+) -> None:
+    renames = _words(statement.text).startswith("ALTER ")
+    check_schema(session, states, transaction, renames=renames)
 
 
 def run_write(session: Host, write: Write, parameters: Parameters) -> Result:
@@ -87,14 +135,19 @@ def run_write(session: Host, write: Write, parameters: Parameters) -> Result:
     given = duck_parameters(parameters, named=write.rewritten)
     table = session.describe(write.table)
     states = session.instance.indexes_of(table) if table is not None else []
+    _note_write(session)
     text, given, views = with_batched_files(session, write.text, given)
     try:
+        if session.instance.indexes and session.has_triggers():
+            # A trigger may write any table, and RETURNING does not show it.
+            every = list(session.instance.indexes.values())
+            return _opaque(session, Passthrough(text=text, writes=AnyTable()), text, given, every)
         if not states:
             result = session.run_duck(text, given, read=write.has_returning)
             result.drain()
             session.free_connection()
             return result
-        if is_opaque(write, states) or has_triggers(session, table):
+        if is_opaque(write, states):
             plain = Passthrough(text=text, writes=write.table)
             return _opaque(session, plain, text, given, states)
 
@@ -106,10 +159,7 @@ def run_write(session: Host, write: Write, parameters: Parameters) -> Result:
 
         return session.in_transaction(work)
     finally:
-        if views:
-            session.progress.finish()
-        for view in views:
-            session.duck.unregister(view)
+        _release(session, views)
 
 
 def run_many(session: Host, statement: Statement, rows: Sequence[Parameters]) -> Result:

@@ -50,7 +50,8 @@ def execute(
     """Return the hits of the query in their final order, OFFSET and LIMIT applied."""
     start = time.perf_counter()
     hits = _in_order(plan, bound, by_duckdb, run)
-    if len(hits) < bound.wanted and bound.search.radius == float("inf"):
+    bounded = bound.search.radius != float("inf") or bound.search.radius_inclusive
+    if len(hits) < bound.wanted and not bounded:
         hits = _append_without_distance(hits, bound, by_duckdb)
     hits = hits.cut(bound.offset, bound.wanted)
     run.rows = len(hits)

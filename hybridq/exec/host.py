@@ -53,6 +53,9 @@ class Host(Protocol):
     def run_duck(self, text: str, parameters: Any, *, read: bool) -> Result:
         """Run text on DuckDB with parameters as its client takes them."""
 
+    def has_triggers(self) -> bool:
+        """Tell whether the database has triggers."""
+
     def free_connection(self) -> None:
         """Drain the result that DuckDB still holds."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import duckdb
-
 from hybridq.definition import unfit
 from hybridq.errors import (
     NotSupportedError,
@@ -45,7 +43,7 @@ from hybridq.settings import (
     with_setting,
     without_setting,
 )
-from hybridq.storage.manifest import TableInfo, first_row
+from hybridq.storage.manifest import TableInfo
 
 _SESSION_WIDE = (
     "schema",
@@ -332,18 +330,3 @@ def check_schema(
                 f'"{state.name}" depends',
                 hint=f"DROP INDEX {state.name} first, and create it again afterwards",
             )
-
-
-def has_triggers(session: Host, table: TableInfo | None) -> bool:
-    """Tell whether the table has triggers, whose writes RETURNING does not show."""
-    if table is None:
-        return False
-    try:
-        row = first_row(
-            session.duck,
-            "SELECT count(*) FROM duckdb_triggers() WHERE table_name = ?",
-            [table.name],
-        )
-    except duckdb.CatalogException:
-        return False
-    return bool(row and row[0])

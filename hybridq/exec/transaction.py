@@ -26,6 +26,7 @@ class Transaction:
     failed: str | None = None
     changes: dict[str, list[list[pa.Array]]] = field(default_factory=dict)
     opaque: set[str] = field(default_factory=set)
+    wrote: bool = False
     states: dict[str, IndexState] = field(default_factory=dict)
     dropped: list[IndexState] = field(default_factory=list)
 
@@ -39,7 +40,10 @@ class Transaction:
                 f"table {state.spec.table} is being written by another connection's transaction",
                 hint="retry when it has committed",
             )
-        if self.versions.get(state.name, state.version) != state.version:
+        if state.name not in self.versions:
+            # The index is younger than this transaction's snapshot: what it holds is not known.
+            self.opaque.add(state.name)
+        elif self.versions[state.name] != state.version:
             raise OperationalError(
                 f"table {state.spec.table} was changed by another connection since this "
                 "transaction began (serialization failure)",
@@ -50,10 +54,7 @@ class Transaction:
 
     def touched(self, state: IndexState) -> bool:
         """Tell whether the transaction sees other rows than the index's snapshot has."""
-        return (
-            state.name in self.states
-            or self.versions.get(state.name, state.version) != state.version
-        )
+        return state.name in self.states or self.versions.get(state.name) != state.version
 
     def record(self, state: IndexState, keys: list[pa.Array]) -> None:
         """Remember keys that a statement changed."""
@@ -70,6 +71,12 @@ def commit(
 ) -> list[IndexState]:
     """Commit: find what opaque writes changed, log it, COMMIT, publish. Returns changed indexes."""
     with instance.lock:
+        if transaction.wrote:
+            # An index built since BEGIN has not seen what this transaction wrote.
+            for state in instance.indexes.values():
+                if state.name not in transaction.versions:
+                    transaction.states[state.name] = state
+                    transaction.opaque.add(state.name)
         logged: dict[str, list[pa.Array]] = {}
         for name, state in transaction.states.items():
             if name in transaction.opaque:
