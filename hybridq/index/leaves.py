@@ -46,6 +46,8 @@ MIN_KEY = NULL_KEY + 1
 ALL: list[Interval] = [(MIN_KEY, MAX_KEY)]
 _EXACT_DOUBLE = 2**53
 _MICROSECONDS = dt.timedelta(microseconds=1)
+_UNREAD = object()
+"""Stands for a typed constant whose text only DuckDB can read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +72,17 @@ def _constant(constant: Constant) -> Any:
         case LiteralKind.INTEGER:
             return int(constant.text)
         case LiteralKind.DECIMAL:
-            return Decimal(constant.text)
+            # With an exponent it is a DOUBLE to DuckDB.
+            exponent = "e" in constant.text.lower()
+            return float(constant.text) if exponent else Decimal(constant.text)
         case LiteralKind.BOOLEAN:
             return constant.text == "true"
         case LiteralKind.NULL:
             return None
         case LiteralKind.DATE:
-            return _iso_date(constant.text) or constant.text
+            return _iso_date(constant.text) or _UNREAD
         case LiteralKind.TIMESTAMP:
-            return _iso_timestamp(constant.text) or constant.text
+            return _iso_timestamp(constant.text) or _UNREAD
         case LiteralKind.STRING:
             return constant.text
 
@@ -97,17 +101,33 @@ def intervals(
         case Compare(_, op, value):
             return domain.compare(op, bound_of(value, parameters))
         case Between(_, low, high):
-            above = domain.compare(">=", bound_of(low, parameters))
-            below = domain.compare("<=", bound_of(high, parameters))
+            bounds = [bound_of(low, parameters), bound_of(high, parameters)]
+            if not _of_one_type(bounds, kind):
+                return None
+            above = domain.compare(">=", bounds[0])
+            below = domain.compare("<=", bounds[1])
             return None if above is None or below is None else intersect(above, below)
         case InList(_, values):
+            bounds = [bound_of(value, parameters) for value in values]
+            if not _of_one_type(bounds, kind):
+                return None
             found: list[Interval] = []
-            for value in values:
-                equal = domain.compare("=", bound_of(value, parameters))
+            for bound in bounds:
+                equal = domain.compare("=", bound)
                 if equal is None:
                     return None
                 found.extend(equal)
             return union(found)
+
+
+def _of_one_type(bounds: Sequence[Bound], kind: AttributeType) -> bool:
+    """Tell whether the values are of one type; DuckDB compares mixed ones in a common type."""
+    present = [b for b in bounds if b.value is not None]
+    types = {type(b.value) for b in present}
+    if types == {str} and kind.kind is not Kind.TEXT:
+        # A string constant becomes the column's type, a string parameter stays VARCHAR.
+        return len({b.literal for b in present}) == 1
+    return len(types) <= 1
 
 
 def union(parts: Sequence[Interval]) -> list[Interval]:
@@ -194,7 +214,9 @@ class _Domain:
     def _integer(self, op: str, bound: Bound) -> list[Interval] | None:
         value = bound.value
         exact: Fraction | None
-        if isinstance(value, float):
+        if isinstance(value, str):
+            exact = self._integer_text(bound)
+        elif isinstance(value, float):
             # DuckDB compares as DOUBLE, which is exact only where every integer is one.
             usable = math.isfinite(value) and abs(value) < _EXACT_DOUBLE
             exact = Fraction(value) if usable else None
@@ -206,20 +228,26 @@ class _Domain:
             exact = exact - 2**63 + 1
         return _around(op, exact)
 
+    def _integer_text(self, bound: Bound) -> Fraction | None:
+        """Read a string constant as DuckDB casts it to the column's type, which must hold it."""
+        text = bound.value
+        low, high = _RANGES[self.kind.sql]
+        if bound.literal and re.fullmatch(r"-?[0-9]{1,18}", text) and low <= int(text) <= high:
+            return Fraction(int(text))
+        return None
+
     def _floating(self, op: str, bound: Bound) -> list[Interval] | None:
         value = bound.value
-        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-            return None
-        try:
-            number = float(value)
-        except OverflowError:
-            return None
-        if self.kind.kind is Kind.FLOAT and not isinstance(value, float):
-            # DuckDB rounds an integer or a decimal to FLOAT before it compares with a FLOAT.
-            with np.errstate(over="ignore"):
-                number = float(np.float32(number))
-            if math.isinf(number):
+        if isinstance(value, float):
+            number = value
+        elif isinstance(value, int | Decimal) and not isinstance(value, bool):
+            # DuckDB casts the constant to the column's type before it compares.
+            cast = _as_float(value, single=self.kind.kind is Kind.FLOAT)
+            if cast is None:
                 return None
+            number = cast
+        else:
+            return None
         low = high = int(float_keys(np.array([number]))[0])
         if number == 0.0:
             low, high = -1, 0
@@ -273,10 +301,10 @@ class _Domain:
 
     def _uuid(self, op: str, value: Any) -> list[Interval] | None:
         if isinstance(value, str):
-            try:
-                value = uuid.UUID(value)
-            except ValueError:
+            # DuckDB refuses some spellings that Python reads.
+            if not _UUID.fullmatch(value):
                 return None
+            value = uuid.UUID(value)
         return self._text(op, str(value)) if isinstance(value, uuid.UUID) else None
 
     def _enum(self, op: str, value: Any) -> list[Interval] | None:
@@ -315,18 +343,58 @@ class _Words(Sequence[bytes]):
 
 
 def _exact_number(bound: Bound) -> Fraction | None:
+    """Return an integer or a decimal that DuckDB compares exactly with any column's."""
     value = bound.value
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return Fraction(value)
+        return Fraction(value) if abs(value) < 2**64 else None
     if isinstance(value, Decimal):
-        return Fraction(value) if value.is_finite() else None
-    if isinstance(value, str) and bound.literal and re.fullmatch(r"-?\d{1,18}", value):
-        return Fraction(int(value))
+        # Of more digits, the common DECIMAL type may not hold the column's values.
+        return Fraction(value) if _unscaled(value) is not None else None
     return None
 
 
+def _unscaled(value: Decimal) -> tuple[int, int] | None:
+    """Return (digits as an integer, scale) of a decimal of up to 18 digits."""
+    if not value.is_finite():
+        return None
+    sign, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)
+    if exponent > 0 or len(digits) > 18 or -exponent > 18:
+        return None
+    number = int("".join(map(str, digits)))
+    return (-number if sign else number), -exponent
+
+
+def _as_float(value: int | Decimal, *, single: bool) -> float | None:
+    """Return DuckDB's cast to FLOAT or DOUBLE, where it rounds but once."""
+    if isinstance(value, int):
+        if abs(value) > _EXACT_DOUBLE:
+            return None
+        return float(np.float32(value)) if single else float(value)
+    parts = _unscaled(value)
+    if parts is None:
+        return None
+    number, scale = parts
+    if single:
+        if abs(number) > 2**24 or scale > 10:
+            return None
+        return float(np.float32(number) / np.float32(10**scale))
+    return number / 10**scale if abs(number) <= _EXACT_DOUBLE else None
+
+
+_RANGES = {
+    "TINYINT": (-(2**7), 2**7 - 1),
+    "SMALLINT": (-(2**15), 2**15 - 1),
+    "INTEGER": (-(2**31), 2**31 - 1),
+    "BIGINT": (-(2**63), 2**63 - 1),
+    "UTINYINT": (0, 2**8 - 1),
+    "USMALLINT": (0, 2**16 - 1),
+    "UINTEGER": (0, 2**32 - 1),
+    "UBIGINT": (0, 2**64 - 1),
+}
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}:\d{2}(\.\d{1,6})?)?")
 _TIME = re.compile(r"\d{2}:\d{2}:\d{2}(\.\d{1,6})?")

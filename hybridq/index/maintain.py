@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from hybridq.index.attributes import Kind
 from hybridq.index.build import build_part
-from hybridq.index.ivf import IndexSpec, Part, Snapshot
+from hybridq.index.ivf import IndexColumn, IndexSpec, Part, Snapshot
 from hybridq.nodes import quote
 from hybridq.progress import NoProgress
 from hybridq.storage.manifest import Duck
@@ -53,15 +53,20 @@ def read_keys(duck: Duck, spec: IndexSpec, keys: Sequence[pa.Array]) -> Iterator
     table = pa.table({f"k{i}": k for i, k in enumerate(keys)})
     duck.register(_KEYS_VIEW, table)
     try:
-        match = " AND ".join(
-            f"t.{quote(c.name)} = CAST(q.k{i} AS {c.type.sql})"
-            for i, c in enumerate(spec.key_columns)
-        )
+        match = " AND ".join(_same_key(c, i) for i, c in enumerate(spec.key_columns))
         source = f"{spec.table_name.sql()} AS t SEMI JOIN {_KEYS_VIEW} AS q ON ({match})"
         query = rows_query(spec).replace(f"FROM {spec.table_name.sql()}", f"FROM {source}")
         yield from list(read_rows(duck, query))
     finally:
         duck.unregister(_KEYS_VIEW)
+
+
+def _same_key(column: IndexColumn, i: int) -> str:
+    name, given = f"t.{quote(column.name)}", f"CAST(q.k{i} AS {column.type.sql})"
+    if column.type.kind is Kind.TEXT:
+        # A collation finds 'A' for 'a'; they are two keys.
+        return f"{name} = {given} AND encode({name}) = encode({given})"
+    return f"{name} = {given}"
 
 
 def key_arrays(spec: IndexSpec, rows: Sequence[Sequence[Any]]) -> list[pa.Array]:
