@@ -248,13 +248,15 @@ class Passthrough:
     """SQL that is DuckDB's: passed on as written.
 
     `writes` says whether an indexed table may change: None for no, a table if it is known which,
-    ANY_TABLE otherwise. `schema_change` is set for DDL.
+    AnyTable otherwise. `schema_change` is set for DDL, `counts` where the one row of the result is
+    the number of rows written.
     """
 
     text: str
     writes: TableName | AnyTable | None = None
     schema_change: bool = False
     rewritten: bool = False
+    counts: bool = False
     why_not: str | None = None
 
 

@@ -272,11 +272,13 @@ class Session:
     def _register(self, name: str, table: Any) -> None:
         self.duck.register(name, table)
 
-    def run_duck(self, text: str, parameters: Any, *, read: bool) -> Result:
+    def run_duck(self, text: str, parameters: Any, *, read: bool, counts: bool = False) -> Result:
         """Run text on DuckDB and leave its result there until it is fetched or in the way."""
         duck = self.duck.execute(text, parameters)
         description = duck.description
-        if not read and (not description or description[0][0].lower() in ("count", "success")):
+        if counts or (
+            not read and (not description or description[0][0].lower() in ("count", "success"))
+        ):
             rows = duck.fetchall()
             count = rows[0][0] if rows and isinstance(rows[0][0], int) else -1
             return Result(None, [], rowcount=count)

@@ -108,7 +108,7 @@ def _opaque(
     def work(transaction: Tx) -> Result:
         for state in states:
             transaction.begin_write(state, session)
-        result = session.run_duck(text, given, read=False)
+        result = session.run_duck(text, given, read=False, counts=statement.counts)
         result.drain()
         session.free_connection()
         if statement.schema_change:
@@ -141,14 +141,17 @@ def run_write(session: Host, write: Write, parameters: Parameters) -> Result:
         if session.instance.indexes and session.has_triggers():
             # A trigger may write any table, and RETURNING does not show it.
             every = list(session.instance.indexes.values())
-            return _opaque(session, Passthrough(text=text, writes=AnyTable()), text, given, every)
+            plain = Passthrough(text=text, writes=AnyTable(), counts=not write.has_returning)
+            return _opaque(session, plain, text, given, every)
         if not states:
-            result = session.run_duck(text, given, read=write.has_returning)
+            result = session.run_duck(
+                text, given, read=write.has_returning, counts=not write.has_returning
+            )
             result.drain()
             session.free_connection()
             return result
         if is_opaque(write, states):
-            plain = Passthrough(text=text, writes=write.table)
+            plain = Passthrough(text=text, writes=write.table, counts=not write.has_returning)
             return _opaque(session, plain, text, given, states)
 
         def work(transaction: Tx) -> Result:

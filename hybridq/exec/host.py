@@ -50,7 +50,7 @@ class Host(Protocol):
     def session_changed(self) -> None:
         """Look again at what SET can change."""
 
-    def run_duck(self, text: str, parameters: Any, *, read: bool) -> Result:
+    def run_duck(self, text: str, parameters: Any, *, read: bool, counts: bool = False) -> Result:
         """Run text on DuckDB with parameters as its client takes them."""
 
     def has_triggers(self) -> bool:
