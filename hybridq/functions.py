@@ -72,6 +72,7 @@ class Functions:
         self.macros: list[Macro] = []
         self.image_functions: set[str] = set()
         self._last_failure: Error | None = None
+        self.failed_value: Any = None
 
     @property
     def context(self) -> FunctionContext:
@@ -120,6 +121,8 @@ class Functions:
                 return function(*columns)
             except Error as error:
                 self._last_failure = error
+                if error.row is not None and columns and error.row < len(columns[0]):
+                    self.failed_value = columns[0][error.row].as_py()
                 raise
 
         return call

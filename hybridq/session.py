@@ -123,6 +123,7 @@ class Session:
         context = self.instance.functions.context
         context.settings = self.settings
         context.current_progress = self.progress
+        self.instance.functions.take_failure()
         try:
             return self._dispatch(statement, parameters)
         except (duckdb.Error, OSError, RuntimeError) as error:

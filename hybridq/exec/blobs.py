@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from hybridq.errors import Error
 from hybridq.exec.host import Host
 from hybridq.exec.reader import FileBatches
 from hybridq.sql.files import blob_calls
 from hybridq.sql.lexical import named, piece_of, used_parameters
 
 
-def with_batched_files(session: Host, text: str, parameters: Any) -> tuple[str, Any, list[str]]:
+def with_batched_files(
+    session: Host, text: str, parameters: Any
+) -> tuple[str, Any, dict[str, FileBatches]]:
     """Return (text, parameters, views): our reader in place of read_blob, and the views it uses.
 
     Where there are views, progress was started and is the caller's to finish.
     """
     functions = session.instance.functions.image_functions
     if "read_blob" not in text.lower() or not blob_calls(text, functions):
-        return text, parameters, []
+        return text, parameters, {}
     if isinstance(parameters, list):
         # Taking a call out of the text would shift the positions of what follows it.
         text, names = named(piece_of(text))
         parameters = {name: parameters[int(name[2:]) - 1] for name in names}
-    views: list[str] = []
+    views: dict[str, FileBatches] = {}
     total = 0
     for call in reversed(blob_calls(text, functions)):
         files = session.duck.execute(
@@ -31,8 +35,8 @@ def with_batched_files(session: Host, text: str, parameters: Any) -> tuple[str, 
             _used(f"SELECT {call.arguments}", parameters),
         ).fetchall()
         view = f"__hybridq_files{len(views)}"
-        session.duck.register(view, FileBatches(files))
-        views.append(view)
+        views[view] = FileBatches(files)
+        session.duck.register(view, views[view])
         total += len(files)
         text = text[: call.start] + view + text[call.end :]
     session.progress.start("extract features", total)
@@ -43,3 +47,15 @@ def _used(text: str, parameters: Any) -> Any:
     if not parameters:
         return None
     return {name: parameters[name] for name in used_parameters(text)} or None
+
+
+def name_file(session: Host, error: Error, views: Mapping[str, FileBatches]) -> None:
+    """Say in an error about one image which file it was."""
+    content = session.instance.functions.failed_value
+    if error.row is None or not isinstance(content, bytes):
+        return
+    for batches in views.values():
+        name = batches.name_of(content)
+        if name is not None:
+            error.message = f"{name}: {error.message}"
+            return

@@ -6,12 +6,16 @@ changed before COMMIT.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hybridq.exec.blobs import with_batched_files
+import duckdb
+
+from hybridq.exec.blobs import name_file, with_batched_files
 from hybridq.exec.bulk import insert_many
 from hybridq.exec.host import Host, Parameters, duck_parameters
+from hybridq.exec.reader import FileBatches
 from hybridq.exec.result import Result
 from hybridq.exec.statements import check_schema
 from hybridq.exec.transaction import Transaction as Tx
@@ -25,7 +29,8 @@ def run_passthrough(session: Host, statement: Passthrough, parameters: Parameter
     given = duck_parameters(parameters, named=statement.rewritten)
     text, given, views = with_batched_files(session, statement.text, given)
     try:
-        return _run_passthrough(session, statement, text, given)
+        with _files_named(session, views):
+            return _run_passthrough(session, statement, text, given)
     finally:
         _release(session, views)
 
@@ -56,7 +61,18 @@ def _run_passthrough(session: Host, statement: Passthrough, text: str, given: An
     return result
 
 
-def _release(session: Host, views: Sequence[str]) -> None:
+@contextlib.contextmanager
+def _files_named(session: Host, views: Mapping[str, FileBatches]) -> Iterator[None]:
+    """Name the file in an error about one of the images that `views` read."""
+    try:
+        yield
+    except duckdb.Error as error:
+        own = session.failed(error)
+        name_file(session, own, views)
+        raise own from error
+
+
+def _release(session: Host, views: Mapping[str, FileBatches]) -> None:
     """End a statement that read files in batches."""
     if views:
         session.free_connection()
@@ -138,31 +154,38 @@ def run_write(session: Host, write: Write, parameters: Parameters) -> Result:
     _note_write(session)
     text, given, views = with_batched_files(session, write.text, given)
     try:
-        if session.instance.indexes and session.has_triggers():
-            # A trigger may write any table, and RETURNING does not show it.
-            every = list(session.instance.indexes.values())
-            plain = Passthrough(text=text, writes=AnyTable(), counts=not write.has_returning)
-            return _opaque(session, plain, text, given, every)
-        if not states:
-            result = session.run_duck(
-                text, given, read=write.has_returning, counts=not write.has_returning
-            )
-            result.drain()
-            session.free_connection()
-            return result
-        if is_opaque(write, states):
-            plain = Passthrough(text=text, writes=write.table, counts=not write.has_returning)
-            return _opaque(session, plain, text, given, states)
-
-        def work(transaction: Tx) -> Result:
-            written = run_captured(
-                session.duck.execute, write, text, given, states, transaction, session
-            )
-            return Result(written.fields, written.rows, rowcount=written.count)
-
-        return session.in_transaction(work)
+        with _files_named(session, views):
+            return _run_write(session, write, text, given, states)
     finally:
         _release(session, views)
+
+
+def _run_write(
+    session: Host, write: Write, text: str, given: Any, states: list[IndexState]
+) -> Result:
+    if session.instance.indexes and session.has_triggers():
+        # A trigger may write any table, and RETURNING does not show it.
+        every = list(session.instance.indexes.values())
+        plain = Passthrough(text=text, writes=AnyTable(), counts=not write.has_returning)
+        return _opaque(session, plain, text, given, every)
+    if not states:
+        result = session.run_duck(
+            text, given, read=write.has_returning, counts=not write.has_returning
+        )
+        result.drain()
+        session.free_connection()
+        return result
+    if is_opaque(write, states):
+        plain = Passthrough(text=text, writes=write.table, counts=not write.has_returning)
+        return _opaque(session, plain, text, given, states)
+
+    def work(transaction: Tx) -> Result:
+        written = run_captured(
+            session.duck.execute, write, text, given, states, transaction, session
+        )
+        return Result(written.fields, written.rows, rowcount=written.count)
+
+    return session.in_transaction(work)
 
 
 def run_many(session: Host, statement: Statement, rows: Sequence[Parameters]) -> Result:

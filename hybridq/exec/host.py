@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias
 
 import duckdb
 
+from hybridq.errors import Error
 from hybridq.exec.bind import BoundTopK
 from hybridq.exec.executor import Run
 from hybridq.exec.result import Field, Result, Row
@@ -52,6 +53,9 @@ class Host(Protocol):
 
     def run_duck(self, text: str, parameters: Any, *, read: bool, counts: bool = False) -> Result:
         """Run text on DuckDB with parameters as its client takes them."""
+
+    def failed(self, error: Exception) -> Error:
+        """Return the error to raise for one of DuckDB's, and remember it."""
 
     def has_triggers(self) -> bool:
         """Tell whether the database has triggers."""

@@ -32,6 +32,13 @@ class FileBatches:
     def __init__(self, files: Sequence[tuple[str, int, Any]]) -> None:
         self.files = files
 
+    def name_of(self, content: bytes) -> str | None:
+        """Return the name of the file with this content."""
+        for name, size, _ in self.files:
+            if size == len(content) and Path(name).read_bytes() == content:
+                return name
+        return None
+
     def __arrow_c_schema__(self) -> Any:
         """Return the schema as Arrow's C interface has it."""
         return SCHEMA.__arrow_c_schema__()

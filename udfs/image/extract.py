@@ -106,6 +106,7 @@ class Extractor:
             f"image {position + 1:,} of this batch ({_look(data)}) cannot be decoded: "
             f"{error.message}",
             hint="SET on_bad_image = 'null' to get NULL for such images",
+            row=position,
         ) from error
 
 
