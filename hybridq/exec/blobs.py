@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hybridq.errors import Error
+from hybridq.errors import Error, OperationalError
 from hybridq.exec.host import Host
 from hybridq.exec.reader import FileBatches
 from hybridq.sql.files import blob_calls
@@ -34,6 +34,11 @@ def with_batched_files(
             f"FROM read_blob({call.arguments}) ORDER BY filename",
             _used(f"SELECT {call.arguments}", parameters),
         ).fetchall()
+        if not files:
+            raise OperationalError(
+                f"read_blob({call.arguments.strip()}) finds no files",
+                hint="check the path; it is relative to the working directory",
+            )
         view = f"__hybridq_files{len(views)}"
         views[view] = FileBatches(files)
         session.duck.register(view, views[view])
