@@ -28,18 +28,52 @@ Uint8s = npt.NDArray[np.uint8]
 _LINEAR = 4
 """Up to this many intervals (more where many rows are left) are tested one by one."""
 
+_TOGETHER = 16
+"""From this many rows on, all 64 are searched for rather than each of them."""
+
 
 @kernel
 def within(key: int, low: Int64s, high: Int64s, begin: int, end: int) -> bool:
-    """Tell whether `key` lies in one of the intervals `begin` .. `end` (binary search)."""
-    stop = end
-    while begin < stop:  # the first interval that does not end before the key
-        middle = (begin + stop) // 2
-        if high[middle] < key:
-            begin = middle + 1
-        else:
-            stop = middle
-    return begin < end and low[begin] <= key
+    """Tell whether `key` lies in one of the intervals `begin` .. `end`."""
+    if begin == end:
+        return False
+    length = end - begin
+    while length > 1:  # the first interval that does not end before the key, without a branch
+        half = length // 2
+        begin += half * int(high[begin + half - 1] < key)
+        length -= half
+    return low[begin] <= key and key <= high[begin]
+
+
+@kernel
+def _block_within(
+    keys: Int64s,
+    column: int,
+    first: int,
+    low: Int64s,
+    high: Int64s,
+    begin: int,
+    end: int,
+    scratch: Int64s,
+) -> np.uint64:
+    """Return the word of `within` for the 64 keys from `first`; there is an interval.
+
+    The searches advance together: none waits for the reads of another.
+    """
+    for v in range(BLOCK):
+        scratch[v] = begin
+    length = end - begin
+    while length > 1:
+        half = length // 2
+        for v in range(BLOCK):
+            scratch[v] += half * int(high[scratch[v] + half - 1] < keys[column, first + v])
+        length -= half
+    word = np.uint64(0)
+    for v in range(BLOCK):
+        key = keys[column, first + v]
+        hit = (low[scratch[v]] <= key) & (key <= high[scratch[v]])
+        word |= np.uint64(hit) << np.uint64(v)
+    return word
 
 
 @kernel
@@ -64,8 +98,12 @@ def block_word(
     leaf_start: Int64s,
     low: Int64s,
     high: Int64s,
+    scratch: Int64s,
 ) -> np.uint64:
-    """Return the word of the rows first .. first + count (1 to 64) that live and pass."""
+    """Return the word of the rows first .. first + count (1 to 64) that live and pass.
+
+    `scratch` has BLOCK entries.
+    """
     word = np.uint64(0)
     if first + BLOCK > alive.shape[0]:  # a whole block would end after the arrays
         for v in range(count):
@@ -84,6 +122,8 @@ def block_word(
         if end - begin <= _LINEAR or end - begin <= popcount(word) // 2:
             for t in range(begin, end):
                 hit |= between(keys, column, first, low[t], high[t])
+        elif popcount(word) >= _TOGETHER:
+            hit |= _block_within(keys, column, first, low, high, begin, end, scratch)
         else:
             rest = word
             while rest != 0:
@@ -142,9 +182,10 @@ def select_passing(
 
     `alive` (n,) is non-zero for a row that lives; `out` has room for end - begin rows.
     """
+    scratch = np.empty(BLOCK, np.int64)
     found = 0
     for first in range(begin, end, BLOCK):
         count = min(BLOCK, end - first)
-        word = block_word(keys, first, count, alive, leaf_column, leaf_start, low, high)
+        word = block_word(keys, first, count, alive, leaf_column, leaf_start, low, high, scratch)
         found = append_rows(word, first, out, found)
     return found

@@ -272,6 +272,7 @@ def probe(
     if k <= 0:
         return 0
     query_norm = norm(query)
+    scratch = np.empty(BLOCK, np.int64)
     rows = np.empty(_RUN + BLOCK, np.int64)
     bounds = np.empty(_RUN + BLOCK, np.float64)
     four_rows = np.empty(4, np.int64)
@@ -290,7 +291,9 @@ def probe(
             found = 0
             for first in range(begin, end, BLOCK):
                 count = min(BLOCK, end - first)
-                word = block_word(keys, first, count, alive, leaf_column, leaf_start, low, high)
+                word = block_word(
+                    keys, first, count, alive, leaf_column, leaf_start, low, high, scratch
+                )
                 counters[BLOCKS] += 1
                 if word == 0:
                     counters[BLOCKS_SKIPPED] += 1

@@ -66,3 +66,19 @@ def test_any_non_zero_byte_is_alive():
     alive = np.array([0, 1, 2, 255], np.uint8)
     found = predicate.select_passing(keys, 0, 4, alive, *naive.program_arrays([]), out)
     assert out[:found].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("intervals", [5, 33, 100, 1000])
+@pytest.mark.parametrize("alive_share", [1.0, 0.1])
+def test_long_lists_of_values(intervals, alive_share):
+    """Enough intervals to be searched, for all rows of a block or for each that is left."""
+    rng = np.random.default_rng(intervals)
+    n = 500
+    keys = rng.integers(-50, 4 * intervals, (1, n))
+    alive = (rng.random(n) < alive_share).astype(np.uint8)
+    program = [(0, [(4 * i, 4 * i + i % 3) for i in range(intervals)])]
+    out = np.empty(n, np.int64)
+    found = predicate.select_passing(keys, 0, n, alive, *naive.program_arrays(program), out)
+    assert (
+        out[:found].tolist() == np.flatnonzero(naive.passes(keys, program) & (alive > 0)).tolist()
+    )
