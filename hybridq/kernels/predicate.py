@@ -42,7 +42,7 @@ def within(key: int, low: Int64s, high: Int64s, begin: int, end: int) -> bool:
         half = length // 2
         begin += half * int(high[begin + half - 1] < key)
         length -= half
-    return low[begin] <= key and key <= high[begin]
+    return bool(low[begin] <= key and key <= high[begin])
 
 
 @kernel
