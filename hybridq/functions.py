@@ -7,7 +7,7 @@ DuckDB as text; the error itself is kept here for the session to raise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,28 +132,14 @@ class Functions:
         failure, self._last_failure = self._last_failure, None
         return failure
 
+    def create_macros(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Create the temporary macros on one connection."""
+        for macro in self.macros:
+            if macro.schema is None:
+                cursor.execute(macro.sql())
+
     def close(self) -> None:
         """Take the functions away, so that the interpreter can end quietly."""
         for name in self._names:
             self._duck.remove_function(name)
         self._names.clear()
-
-
-class StoredPipelines:
-    """Pipelines kept through two callbacks (the manifest is not this module's to know)."""
-
-    def __init__(
-        self,
-        read: Callable[[str], Mapping[str, Any] | None],
-        write: Callable[[str, dict[str, Any]], None],
-    ) -> None:
-        self._read = read
-        self._write = write
-
-    def get(self, name: str) -> Mapping[str, Any] | None:
-        """Return the options `name` was created with."""
-        return self._read(name)
-
-    def put(self, name: str, options: Mapping[str, Any]) -> None:
-        """Create the pipeline unless it exists."""
-        self._write(name, dict(options))

@@ -17,9 +17,8 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -30,44 +29,29 @@ from hybridq.errors import (
     OperationalError,
     ProgrammingError,
 )
-from hybridq.functions import Functions, StoredPipelines
+from hybridq.functions import Functions
 from hybridq.index import maintain
 from hybridq.index.build import open_part, write_part
 from hybridq.index.ivf import IndexSpec, Snapshot
 from hybridq.index.measure import unit_costs
+from hybridq.index.state import IndexState
 from hybridq.nodes import CreateIndex, quote
+from hybridq.pipelines import StoredPipelines
 from hybridq.plan.cost import UnitCosts
 from hybridq.progress import NoProgress, Progress
 from hybridq.storage import manifest, signature
+from hybridq.storage.database import open_duckdb
 from hybridq.storage.files import OsFiles
 from hybridq.storage.manifest import IndexRow, TableInfo
 
 log = logging.getLogger(__name__)
 
 MEMORY = ":memory:"
-_USER_AGENT = "hybridq/0.1"
 _REBUILD_MIN_BYTES = 16 << 20
 _REBUILD_SHARE = 0.25
 
 _open: dict[str, Instance] = {}
 _open_lock = threading.Lock()
-
-
-@dataclass(slots=True)
-class IndexState:
-    """One index of an instance. `version` counts commits that changed its table."""
-
-    spec: IndexSpec
-    snapshot: Snapshot
-    segment: str
-    version: int = 0
-    pending: list[list[pa.Array]] = field(default_factory=list)
-    writer: object | None = None
-
-    @property
-    def name(self) -> str:
-        """The index's name."""
-        return self.spec.name
 
 
 def open_instance(path: str, *, read_only: bool = False) -> Instance:
@@ -105,7 +89,7 @@ class Instance:
         self.notices: list[str] = []
         self.unit = UnitCosts()
         self.calibrated = False
-        self.duck = _connect(path, read_only=read_only)
+        self.duck = open_duckdb(path, read_only=read_only)
         row = manifest.first_row(self.duck, "SELECT current_database()")
         self.catalog: str = row[0] if row is not None else ""
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -114,8 +98,8 @@ class Instance:
             self.directory = Path(self._temporary.name)
         else:
             self.directory = Path(path + ".hybridq")
-        pipelines = StoredPipelines(self._read_pipeline, self._write_pipeline)
-        self.functions = Functions(self.duck, pipelines)
+        self.pipelines = StoredPipelines(self.duck, read_only=read_only)
+        self.functions = Functions(self.duck, self.pipelines)
         try:
             for name in extensions.BUILT_IN:
                 if name in extensions.installed():
@@ -196,6 +180,7 @@ class Instance:
             if self.users > 0:
                 return
             _open.pop(self.path, None)
+        self.pipelines.save()
         self.functions.close()
         self.indexes.clear()
         try:
@@ -216,14 +201,8 @@ class Instance:
     def new_session(self) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection for a session, with the macros it needs."""
         cursor = self.duck.cursor()
-        self.create_macros(cursor)
+        self.functions.create_macros(cursor)
         return cursor
-
-    def create_macros(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        """Create the temporary macros on one connection."""
-        for macro in self.functions.macros:
-            if macro.schema is None:
-                cursor.execute(macro.sql())
 
     def create_extension(
         self, duck: duckdb.DuckDBPyConnection, name: str, *, if_not_exists: bool
@@ -232,7 +211,7 @@ class Instance:
         del if_not_exists  # loading twice changes nothing, so both forms succeed
         name = name.lower()
         extensions.load(name)(self.functions)
-        self.create_macros(duck)
+        self.functions.create_macros(duck)
         if name in extensions.BUILT_IN:
             return
         manifest.create_manifest(duck)
@@ -242,17 +221,6 @@ class Instance:
                 duck.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(macro.schema)}")
                 duck.execute(macro.sql())
         self.epoch += 1
-
-    def _read_pipeline(self, name: str) -> Mapping[str, Any] | None:
-        with self.duck.cursor() as cursor:
-            return manifest.pipeline(cursor, name) if manifest.has_manifest(cursor) else None
-
-    def _write_pipeline(self, name: str, options: dict[str, Any]) -> None:
-        if self.read_only:
-            return
-        with self.duck.cursor() as cursor:
-            manifest.create_manifest(cursor)
-            manifest.put_pipeline(cursor, name, options)
 
     # -- indexes --------------------------------------------------------------
 
@@ -344,20 +312,14 @@ class Instance:
         """Rebuild an index from its table."""
         state = self.index_named(name)
         if state is None:
-            raise self.no_index(name)
+            known = ", ".join(sorted(s.name for s in self.indexes.values())) or "none"
+            raise ProgrammingError(
+                f'vector index "{name}" does not exist', hint=f"vector indexes: {known}"
+            )
         with self.lock, self.duck.cursor() as cursor:
-            self.refuse_busy(state)
+            state.refuse_busy()
             self._build(cursor, state.spec, progress)
             self.epoch += 1
-
-    def refuse_busy(self, state: IndexState) -> None:
-        """Raise if a transaction is writing the index's table."""
-        if state.writer is not None:
-            raise OperationalError(
-                f'index "{state.name}" cannot be rebuilt: a transaction is writing '
-                f"{state.spec.table}",
-                hint="commit or roll back first",
-            )
 
     def drop_index(self, duck: duckdb.DuckDBPyConnection, state: IndexState) -> None:
         """Drop an index: from the manifest, then its file."""
@@ -372,13 +334,6 @@ class Instance:
         if path.exists():
             self.files.remove(path)
         self.epoch += 1
-
-    def no_index(self, name: str) -> ProgrammingError:
-        """Return the error for an unknown index."""
-        known = ", ".join(sorted(s.name for s in self.indexes.values())) or "none"
-        return ProgrammingError(
-            f'vector index "{name}" does not exist', hint=f"vector indexes: {known}"
-        )
 
     def calibrate(self, state: IndexState) -> None:
         """Measure the unit costs of this host on an index and keep them."""
@@ -441,20 +396,6 @@ class Instance:
 
     def _fits(self, spec: IndexSpec) -> bool:
         return definition.unfit(spec, self.duck) is None
-
-
-def _connect(path: str, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    try:
-        return duckdb.connect(path, read_only=read_only, config={"custom_user_agent": _USER_AGENT})
-    except duckdb.Error as error:
-        text = str(error).strip()
-        if "lock" in text:
-            hint = "close the program that has it open, or open it read-only in both"
-        elif "different configuration" in text:
-            hint = "close the plain duckdb.connect of this file in this process"
-        else:
-            hint = "give the path of a DuckDB database, or of a new file in an existing folder"
-        raise OperationalError(f"cannot open {path}: {text.splitlines()[0]}", hint=hint) from error
 
 
 def _file_stem(name: str) -> str:

@@ -1,11 +1,11 @@
 """The life of a statement.
 
     text ── parse_script (cached) ──> statements           sql/parse.py
-      TopK       resolve table ─> bind ─> decide ─> execute ─> assemble    exec/, plan/
-      Embedded   each TopK as above, its rows stand in the text; DuckDB runs the rest
-      Write      captured: RETURNING key, change log, one transaction      exec/write.py
-      ours       CREATE INDEX, SET, EXPLAIN …                              exec/statements.py
-      others     DuckDB, verbatim
+      TopK       resolve ─> bind ─> decide ─> execute ─> assemble      exec/query.py
+      Embedded   each TopK as above; DuckDB runs the rest              exec/query.py
+      Write      RETURNING key, change log, one transaction            exec/dml.py, exec/write.py
+      ours       CREATE INDEX, SET, EXPLAIN …                          exec/statements.py
+      others     DuckDB, verbatim                                      exec/dml.py
 
 A session owns one DuckDB connection and is used by one thread at a time.
 """
@@ -23,17 +23,13 @@ from hybridq.errors import (
     OperationalError,
     ProgrammingError,
 )
-from hybridq.exec import dml, statements
-from hybridq.exec.bind import BoundTopK, Unbound, bind
-from hybridq.exec.decide import decide
-from hybridq.exec.executor import Run, execute
-from hybridq.exec.host import Parameters, duck_parameters, named_values, shown_parameter
-from hybridq.exec.keys import positions_by_duckdb
-from hybridq.exec.output import assemble
-from hybridq.exec.result import Field, Pending, Result, Row, translate, typed_select
+from hybridq.exec import dml, query, statements
+from hybridq.exec.host import Parameters, duck_parameters
+from hybridq.exec.result import Field, Pending, Result, Row, translate
 from hybridq.exec.transaction import Transaction as Tx
 from hybridq.exec.transaction import commit, release, versions
-from hybridq.instance import IndexState, Instance
+from hybridq.index.state import IndexState
+from hybridq.instance import Instance
 from hybridq.nodes import (
     Analyze,
     CreateExtension,
@@ -52,11 +48,8 @@ from hybridq.nodes import (
     Transaction,
     Write,
 )
-from hybridq.plan.choose import by_duckdb
-from hybridq.plan.physical import Decision, Exact
 from hybridq.progress import NoProgress, Progress
 from hybridq.settings import Settings
-from hybridq.sql.lexical import used_parameters
 from hybridq.sql.parse import Parsed, parse_script
 from hybridq.storage.manifest import TableInfo, describe, first_row
 
@@ -81,7 +74,7 @@ class Session:
         self._triggers: bool | None = None
         self._epoch = instance.epoch
         self._pending: Pending | None = None
-        self._standard_order = True
+        self.standard_order = True
 
     # -- one statement after the other ----------------------------------------
 
@@ -135,9 +128,9 @@ class Session:
     def _dispatch(self, statement: Statement, parameters: Parameters) -> Result:
         match statement:
             case TopK():
-                return self._top_k(statement, parameters)
+                return query.run_topk(self, statement, parameters)
             case Embedded():
-                return self._embedded(statement, parameters)
+                return query.run_embedded(self, statement, parameters)
             case Passthrough():
                 return dml.run_passthrough(self, statement, parameters)
             case Write():
@@ -166,87 +159,6 @@ class Session:
             case _:
                 assert_never(statement)
 
-    # -- TopK -----------------------------------------------------------------
-
-    def _top_k(self, topk: TopK, parameters: Parameters) -> Result:
-        bound, decision = self.plan(topk, parameters)
-        if bound is not None and not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
-            answered = self.answer(bound, decision, Run())
-            if answered is not None:
-                return Result(answered[0], answered[1])
-        return self._fallback(topk, parameters)
-
-    def plan(self, topk: TopK, parameters: Parameters) -> tuple[BoundTopK | None, Decision]:
-        """Bind and plan a TopK; no binding means that DuckDB answers, for the decision's reason."""
-        bound = self._bind(topk, named_values(parameters))
-        if isinstance(bound, Unbound):
-            return None, by_duckdb(bound.reason, self.settings, forced_allowed=False)
-        return bound, decide(bound, self.settings, self.instance.unit)
-
-    def _bind(self, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | Unbound:
-        missing = [p for p in topk.parameters if p not in values]
-        if missing:
-            raise ProgrammingError(
-                f"parameter {shown_parameter(missing[0])} has no value",
-                hint=f"the statement has {len(topk.parameters)} parameters",
-            )
-        if not self._standard_order:
-            return Unbound("default_order, default_null_order or default_collation is changed")
-        table = self.describe(topk.table)
-        if table is None:
-            return Unbound(f"{topk.table.sql()} is not a table of this database")
-        if any(table.column(a) is not None for a in topk.where_aliases):
-            return Unbound("an alias in the WHERE is also a column")
-        states = self.instance.indexes_of(table)
-        for state in states:
-            if self.transaction is not None and self.transaction.touched(state):
-                return Unbound(f"this transaction's view of {table.name} differs from the index")
-        candidates = [(s.spec, lambda s=s: self.instance.snapshot(s)) for s in states]
-
-        def evaluate(expression: str) -> Any:
-            text = f"{topk.with_text}SELECT {expression}"
-            given = {name: values[name] for name in used_parameters(text)}
-            row = self.query(text, given)[1]
-            return row[0][0] if row else None
-
-        return bind(topk, table, candidates, values, evaluate)
-
-    def answer(
-        self, bound: BoundTopK, decision: Decision, run: Run
-    ) -> tuple[list[Field], list[Row]] | None:
-        """Run the plan on the index and return fields and rows; None if DuckDB must answer."""
-
-        def positions(b: BoundTopK) -> Any:
-            return positions_by_duckdb(b, self.query_arrow)
-
-        hits = execute(decision.plan, bound, positions, run)
-        return assemble(bound, hits, self.query, self._register)
-
-    def _fallback(self, topk: TopK, parameters: Parameters) -> Result:
-        values = named_values(parameters)
-        given = {name: values[name] for name in topk.parameters}
-        result = self.run_duck(topk.fallback, given or None, read=True)
-        return _renamed(result, topk, self.describe(topk.table))
-
-    def _embedded(self, statement: Embedded, parameters: Parameters) -> Result:
-        values = named_values(parameters)
-        text = statement.pieces[0]
-        for i, (topk, piece) in enumerate(zip(statement.topks, statement.pieces[1:], strict=True)):
-            bound = self._bind(topk, values)
-            answered = None
-            if isinstance(bound, BoundTopK):
-                decision = decide(bound, self.settings, self.instance.unit)
-                if not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
-                    answered = self.answer(bound, decision, Run())
-            if answered is None:
-                fields, rows = self.query(topk.fallback, {n: values[n] for n in topk.parameters})
-                renamed = _renamed(Result(fields, rows), topk, self.describe(topk.table))
-                answered = list(renamed.fields or ()), rows
-            name = f"__hybridq_topk{i}"
-            text += typed_select(self.duck, name, *answered) + piece
-        given = {name: values[name] for name in used_parameters(text)}
-        return self.run_duck(text, given or None, read=True)
-
     # -- DuckDB ---------------------------------------------------------------
 
     def free_connection(self) -> None:
@@ -270,7 +182,8 @@ class Session:
         """Run text on DuckDB as it is."""
         return self.run_duck(text, duck_parameters(parameters, named=False), read=False)
 
-    def _register(self, name: str, table: Any) -> None:
+    def register_view(self, name: str, table: Any) -> None:
+        """Make an Arrow table readable on the session's connection."""
         self.duck.register(name, table)
 
     def run_duck(self, text: str, parameters: Any, *, read: bool, counts: bool = False) -> Result:
@@ -435,7 +348,7 @@ class Session:
             "lower(current_setting('default_null_order')), current_setting('default_collation')",
         )
         order, nulls, collation = row if row is not None else ("", "", "")
-        self._standard_order = (
+        self.standard_order = (
             order.startswith("asc") and nulls in ("nulls_last", "last", "nulls last")
         ) and collation in ("", "binary", None)
 
@@ -468,14 +381,3 @@ class Session:
         self.rollback()
         self.duck.close()
         self.instance.close()
-
-
-def _renamed(result: Result, topk: TopK, table: TableInfo | None) -> Result:
-    """Give distances the names the index would have given them."""
-    labels = statements.output_labels(topk, table)
-    if result.fields is not None and len(labels) == len(result.fields):
-        result.fields = tuple(
-            Field(label if label is not None else f.name, f.type)
-            for label, f in zip(labels, result.fields, strict=True)
-        )
-    return result

@@ -20,7 +20,7 @@ from hybridq.exec.result import Result
 from hybridq.exec.statements import check_schema
 from hybridq.exec.transaction import Transaction as Tx
 from hybridq.exec.write import check_table, is_opaque, run_captured
-from hybridq.instance import IndexState
+from hybridq.index.state import IndexState
 from hybridq.nodes import AnyTable, Passthrough, Statement, Write
 
 

@@ -8,13 +8,10 @@ from typing import Any, Protocol, TypeAlias
 import duckdb
 
 from hybridq.errors import Error
-from hybridq.exec.bind import BoundTopK
-from hybridq.exec.executor import Run
 from hybridq.exec.result import Field, Result, Row
 from hybridq.exec.transaction import Transaction
 from hybridq.instance import Instance
-from hybridq.nodes import Statement, TableName, TopK
-from hybridq.plan.physical import Decision
+from hybridq.nodes import Statement, TableName
 from hybridq.progress import Progress
 from hybridq.settings import Settings
 from hybridq.storage.manifest import TableInfo
@@ -30,20 +27,22 @@ class Host(Protocol):
     settings: Settings
     progress: Progress
     transaction: Transaction | None
+    standard_order: bool
 
     def run_statement(self, statement: Statement, parameters: Parameters) -> Result:
         """Run one statement."""
 
+    def query(self, text: str, parameters: Any) -> tuple[list[Field], list[Row]]:
+        """Run a query of our own."""
+
+    def query_arrow(self, text: str, parameters: Mapping[str, Any]) -> Any:
+        """Run a query of our own and return an Arrow table."""
+
+    def register_view(self, name: str, table: Any) -> None:
+        """Make an Arrow table readable on the session's connection."""
+
     def run_verbatim(self, text: str, parameters: Parameters = None) -> Result:
         """Run text on DuckDB as it is."""
-
-    def plan(self, topk: TopK, parameters: Parameters) -> tuple[BoundTopK | None, Decision]:
-        """Bind and plan a TopK."""
-
-    def answer(
-        self, bound: BoundTopK, decision: Decision, run: Run
-    ) -> tuple[list[Field], list[Row]] | None:
-        """Run a plan on the index."""
 
     def describe(self, table: TableName) -> TableInfo | None:
         """Return what a table name means."""

@@ -26,11 +26,13 @@ from hybridq.nodes import (
     Parameter,
     QueryText,
     Star,
+    TopK,
     Value,
     literal,
     quote,
 )
 from hybridq.sql.lexical import used_parameters
+from hybridq.storage.manifest import TableInfo
 
 RunQuery = Callable[[str, Mapping[str, Any]], tuple[Sequence[Field], list[Row]]]
 """Runs a query in DuckDB with named parameters."""
@@ -197,3 +199,17 @@ def _fetch(
     width = len(wanted)
     by_key = {row[width:]: row for row in rows}
     return fields[:width], [by_key[key] for key in zip(*keys, strict=True)]
+
+
+def output_labels(topk: TopK, table: TableInfo | None) -> list[str | None]:
+    """Return each output column's label where it is ours to give, None where DuckDB's."""
+    labels: list[str | None] = []
+    for item in topk.items:
+        match item:
+            case Star():
+                labels.extend(None for _ in (table.columns if table is not None else ()))
+            case DistanceItem(_, label):
+                labels.append(label)
+            case ColumnItem() | ExpressionItem():
+                labels.append(None)
+    return labels

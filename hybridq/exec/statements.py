@@ -13,25 +13,22 @@ from hybridq.errors import (
 from hybridq.exec.executor import Run
 from hybridq.exec.host import Host, Parameters, named_values
 from hybridq.exec.output import is_covered
+from hybridq.exec.query import answer, plan
 from hybridq.exec.result import Field, Result, Row
 from hybridq.exec.transaction import Transaction
-from hybridq.instance import IndexState
+from hybridq.index.state import IndexState
 from hybridq.nodes import (
     Analyze,
-    ColumnItem,
     CreateExtension,
     CreateIndex,
-    DistanceItem,
     DropIndex,
     Embedded,
     Explain,
-    ExpressionItem,
     Passthrough,
     Reindex,
     ResetSetting,
     SetSetting,
     Show,
-    Star,
     TopK,
 )
 from hybridq.plan.explain import Actual, Explained, as_json, as_text
@@ -43,7 +40,6 @@ from hybridq.settings import (
     with_setting,
     without_setting,
 )
-from hybridq.storage.manifest import TableInfo
 
 _SESSION_WIDE = (
     "schema",
@@ -243,12 +239,12 @@ def _explain_other(session: Host, node: Explain, parameters: Parameters) -> Resu
 
 
 def _explain_topk(session: Host, topk: TopK, parameters: Parameters, *, analyze: bool) -> Explained:
-    bound, decision = session.plan(topk, parameters)
+    bound, decision = plan(session, topk, parameters)
     run = Run()
     actual: Actual | None = None
     if analyze:
         if bound is not None and not _by_duckdb(decision):
-            session.answer(bound, decision, run)
+            answer(session, bound, decision, run)
         else:
             run = _run_by_duckdb(session, topk, parameters)
     elif _by_duckdb(decision):
@@ -289,20 +285,6 @@ def _run_by_duckdb(session: Host, topk: TopK, parameters: Parameters) -> Run:
     start = time.perf_counter()
     rows = session.run_statement(topk, parameters).fetch(None)
     return Run(rows=len(rows), seconds=time.perf_counter() - start)
-
-
-def output_labels(topk: TopK, table: TableInfo | None) -> list[str | None]:
-    """Return each output column's label where it is ours to give, None where DuckDB's."""
-    labels: list[str | None] = []
-    for item in topk.items:
-        match item:
-            case Star():
-                labels.extend(None for _ in (table.columns if table is not None else ()))
-            case DistanceItem(_, label):
-                labels.append(label)
-            case ColumnItem() | ExpressionItem():
-                labels.append(None)
-    return labels
 
 
 # -- schema changes, bulk writes ---------------------------------------------

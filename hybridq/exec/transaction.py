@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from hybridq.errors import OperationalError
 from hybridq.index import maintain
-from hybridq.instance import IndexState, Instance
+from hybridq.index.state import IndexState
+from hybridq.instance import Instance
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from hybridq.exec.transaction import Transaction
 from hybridq.index.build import not_finite, wrong_dimension
 from hybridq.index.ivf import IndexSpec
 from hybridq.index.maintain import key_arrays
-from hybridq.instance import IndexState
+from hybridq.index.state import IndexState
 from hybridq.nodes import Write, quote
 
 Execute = Callable[[str, Any], duckdb.DuckDBPyConnection]

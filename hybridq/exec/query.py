@@ -1,0 +1,118 @@
+"""TopK queries: bind, plan, run on the index; or DuckDB, exactly, for a reason EXPLAIN tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hybridq.errors import ProgrammingError
+from hybridq.exec.bind import BoundTopK, Unbound, bind
+from hybridq.exec.decide import decide
+from hybridq.exec.executor import Run, execute
+from hybridq.exec.host import Host, Parameters, named_values, shown_parameter
+from hybridq.exec.keys import positions_by_duckdb
+from hybridq.exec.output import assemble, output_labels
+from hybridq.exec.result import Field, Result, Row, typed_select
+from hybridq.nodes import Embedded, TopK
+from hybridq.plan.choose import by_duckdb
+from hybridq.plan.physical import Decision, Exact
+from hybridq.sql.lexical import used_parameters
+from hybridq.storage.manifest import TableInfo
+
+
+def run_topk(session: Host, topk: TopK, parameters: Parameters) -> Result:
+    """Answer a TopK from the index, or from DuckDB."""
+    bound, decision = plan(session, topk, parameters)
+    if bound is not None and not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
+        answered = answer(session, bound, decision, Run())
+        if answered is not None:
+            return Result(answered[0], answered[1])
+    return _fallback(session, topk, parameters)
+
+
+def plan(session: Host, topk: TopK, parameters: Parameters) -> tuple[BoundTopK | None, Decision]:
+    """Bind and plan a TopK; no binding means that DuckDB answers, for the decision's reason."""
+    bound = _bind(session, topk, named_values(parameters))
+    if isinstance(bound, Unbound):
+        return None, by_duckdb(bound.reason, session.settings, forced_allowed=False)
+    return bound, decide(bound, session.settings, session.instance.unit)
+
+
+def _bind(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | Unbound:
+    missing = [p for p in topk.parameters if p not in values]
+    if missing:
+        raise ProgrammingError(
+            f"parameter {shown_parameter(missing[0])} has no value",
+            hint=f"the statement has {len(topk.parameters)} parameters",
+        )
+    if not session.standard_order:
+        return Unbound("default_order, default_null_order or default_collation is changed")
+    table = session.describe(topk.table)
+    if table is None:
+        return Unbound(f"{topk.table.sql()} is not a table of this database")
+    if any(table.column(a) is not None for a in topk.where_aliases):
+        return Unbound("an alias in the WHERE is also a column")
+    states = session.instance.indexes_of(table)
+    for state in states:
+        if session.transaction is not None and session.transaction.touched(state):
+            return Unbound(f"this transaction's view of {table.name} differs from the index")
+    candidates = [(s.spec, lambda s=s: session.instance.snapshot(s)) for s in states]
+
+    def evaluate(expression: str) -> Any:
+        text = f"{topk.with_text}SELECT {expression}"
+        given = {name: values[name] for name in used_parameters(text)}
+        row = session.query(text, given)[1]
+        return row[0][0] if row else None
+
+    return bind(topk, table, candidates, values, evaluate)
+
+
+def answer(
+    session: Host, bound: BoundTopK, decision: Decision, run: Run
+) -> tuple[list[Field], list[Row]] | None:
+    """Run the plan on the index and return fields and rows; None if DuckDB must answer."""
+
+    def positions(b: BoundTopK) -> Any:
+        return positions_by_duckdb(b, session.query_arrow)
+
+    hits = execute(decision.plan, bound, positions, run)
+    return assemble(bound, hits, session.query, session.register_view)
+
+
+def _fallback(session: Host, topk: TopK, parameters: Parameters) -> Result:
+    values = named_values(parameters)
+    given = {name: values[name] for name in topk.parameters}
+    result = session.run_duck(topk.fallback, given or None, read=True)
+    return _renamed(result, topk, session.describe(topk.table))
+
+
+def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> Result:
+    """Answer each TopK inside a statement, and let DuckDB run the rest over their rows."""
+    values = named_values(parameters)
+    text = statement.pieces[0]
+    for i, (topk, piece) in enumerate(zip(statement.topks, statement.pieces[1:], strict=True)):
+        bound = _bind(session, topk, values)
+        answered = None
+        if isinstance(bound, BoundTopK):
+            decision = decide(bound, session.settings, session.instance.unit)
+            if not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
+                answered = answer(session, bound, decision, Run())
+        if answered is None:
+            fields, rows = session.query(topk.fallback, {n: values[n] for n in topk.parameters})
+            renamed = _renamed(Result(fields, rows), topk, session.describe(topk.table))
+            answered = list(renamed.fields or ()), rows
+        name = f"__hybridq_topk{i}"
+        text += typed_select(session.duck, name, *answered) + piece
+    given = {name: values[name] for name in used_parameters(text)}
+    return session.run_duck(text, given or None, read=True)
+
+
+def _renamed(result: Result, topk: TopK, table: TableInfo | None) -> Result:
+    """Give distances the names the index would have given them."""
+    labels = output_labels(topk, table)
+    if result.fields is not None and len(labels) == len(result.fields):
+        result.fields = tuple(
+            Field(label if label is not None else f.name, f.type)
+            for label, f in zip(labels, result.fields, strict=True)
+        )
+    return result

@@ -1,0 +1,36 @@
+"""One index while its database is open: its published snapshot and what is not folded in yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from hybridq.errors import OperationalError
+from hybridq.index.ivf import IndexSpec, Snapshot
+
+
+@dataclass(slots=True)
+class IndexState:
+    """One index of an instance. `version` counts commits that changed its table."""
+
+    spec: IndexSpec
+    snapshot: Snapshot
+    segment: str
+    version: int = 0
+    pending: list[list[pa.Array]] = field(default_factory=list)
+    writer: object | None = None
+
+    @property
+    def name(self) -> str:
+        """The index's name."""
+        return self.spec.name
+
+    def refuse_busy(self) -> None:
+        """Raise if a transaction is writing the index's table."""
+        if self.writer is not None:
+            raise OperationalError(
+                f'index "{self.name}" cannot be rebuilt: a transaction is writing '
+                f"{self.spec.table}",
+                hint="commit or roll back first",
+            )
