@@ -35,7 +35,7 @@ from hybridq.index.build import open_part, write_part
 from hybridq.index.ivf import IndexSpec, Snapshot
 from hybridq.index.measure import unit_costs
 from hybridq.index.state import IndexState
-from hybridq.nodes import CreateIndex, quote
+from hybridq.nodes import CreateIndex
 from hybridq.pipelines import StoredPipelines
 from hybridq.plan.cost import UnitCosts
 from hybridq.progress import NoProgress, Progress
@@ -203,24 +203,6 @@ class Instance:
         cursor = self.duck.cursor()
         self.functions.create_macros(cursor)
         return cursor
-
-    def create_extension(
-        self, duck: duckdb.DuckDBPyConnection, name: str, *, if_not_exists: bool
-    ) -> None:
-        """Load an extension and remember it; one that is there already is left as it is."""
-        del if_not_exists  # loading twice changes nothing, so both forms succeed
-        name = name.lower()
-        extensions.load(name)(self.functions)
-        self.functions.create_macros(duck)
-        if name in extensions.BUILT_IN:
-            return
-        manifest.create_manifest(duck)
-        manifest.put_extension(duck, name)
-        for macro in self.functions.macros:
-            if macro.schema is not None:
-                duck.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(macro.schema)}")
-                duck.execute(macro.sql())
-        self.epoch += 1
 
     # -- indexes --------------------------------------------------------------
 

@@ -82,8 +82,10 @@ def answer(
 def _fallback(session: Host, topk: TopK, parameters: Parameters) -> Result:
     values = named_values(parameters)
     given = {name: values[name] for name in topk.parameters}
+    # Describing a table takes the connection, so it comes before the result that stays there.
+    table = session.describe(topk.table)
     result = session.run_duck(topk.fallback, given or None, read=True)
-    return _renamed(result, topk, session.describe(topk.table))
+    return _renamed(result, topk, table)
 
 
 def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> Result:
@@ -98,9 +100,9 @@ def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> 
             if not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
                 answered = answer(session, bound, decision, Run())
         if answered is None:
-            fields, rows = session.query(topk.fallback, {n: values[n] for n in topk.parameters})
-            renamed = _renamed(Result(fields, rows), topk, session.describe(topk.table))
-            answered = list(renamed.fields or ()), rows
+            # It stays where it is: it may mention names of the statement around it.
+            text += topk.fallback + piece
+            continue
         name = f"__hybridq_topk{i}"
         text += typed_select(session.duck, name, *answered) + piece
     given = {name: values[name] for name in used_parameters(text)}

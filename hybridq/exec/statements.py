@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from hybridq import extensions
 from hybridq.definition import unfit
 from hybridq.errors import (
     NotSupportedError,
@@ -30,6 +31,7 @@ from hybridq.nodes import (
     SetSetting,
     Show,
     TopK,
+    quote,
 )
 from hybridq.plan.explain import Actual, Explained, as_json, as_text
 from hybridq.plan.physical import Decision, Exact
@@ -40,6 +42,7 @@ from hybridq.settings import (
     with_setting,
     without_setting,
 )
+from hybridq.storage import manifest
 
 _SESSION_WIDE = (
     "schema",
@@ -127,7 +130,20 @@ def analyze(session: Host, node: Analyze) -> Result:
 
 def create_extension(session: Host, node: CreateExtension) -> Result:
     """CREATE EXTENSION."""
-    session.instance.create_extension(session.duck, node.name, if_not_exists=node.if_not_exists)
+    name = node.name.lower()
+    functions = session.instance.functions
+    # Loading an extension again changes nothing, with or without IF NOT EXISTS.
+    extensions.load(name)(functions)
+    functions.create_macros(session.duck)
+    if name in extensions.BUILT_IN:
+        return Result(None, [])
+    manifest.create_manifest(session.duck)
+    manifest.put_extension(session.duck, name)
+    for macro in functions.macros:
+        if macro.schema is not None:
+            session.duck.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(macro.schema)}")
+            session.duck.execute(macro.sql())
+    session.schema_changed()
     return Result(None, [])
 
 
@@ -252,6 +268,7 @@ def _explain_topk(session: Host, topk: TopK, parameters: Parameters, *, analyze:
         given = {name: named_values(parameters)[name] for name in topk.parameters}
         session.run_duck(f"EXPLAIN {topk.fallback}", given or None, read=True).drain()
         session.free_connection()
+    if analyze:
         counters = run.counters
         share = counters.passing / counters.examined if counters.examined else None
         actual = Actual(

@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any, TypeAlias
 
@@ -28,6 +28,7 @@ from hybridq.index.attributes import (
     Kind,
     float_keys,
 )
+from hybridq.index.iso import iso_date, iso_time, iso_timestamp
 from hybridq.nodes import (
     Between,
     Compare,
@@ -80,9 +81,9 @@ def _constant(constant: Constant) -> Any:
         case LiteralKind.NULL:
             return None
         case LiteralKind.DATE:
-            return _iso_date(constant.text) or _UNREAD
+            return iso_date(constant.text) or _UNREAD
         case LiteralKind.TIMESTAMP:
-            return _iso_timestamp(constant.text) or _UNREAD
+            return iso_timestamp(constant.text) or _UNREAD
         case LiteralKind.STRING:
             return constant.text
 
@@ -256,7 +257,7 @@ class _Domain:
     def _date(self, op: str, bound: Bound) -> list[Interval] | None:
         value = bound.value
         if isinstance(value, str):
-            value = _iso_date(value)
+            value = iso_date(value)
         if isinstance(value, dt.datetime):
             if value.tzinfo is not None:
                 return None
@@ -268,7 +269,7 @@ class _Domain:
     def _time(self, op: str, bound: Bound) -> list[Interval] | None:
         value = bound.value
         if isinstance(value, str):
-            value = _iso_time(value)
+            value = iso_time(value)
         if not isinstance(value, dt.time) or value.tzinfo is not None:
             return None
         moment = dt.datetime.combine(EPOCH, value)
@@ -277,7 +278,7 @@ class _Domain:
     def _timestamp(self, op: str, bound: Bound) -> list[Interval] | None:
         value = bound.value
         if isinstance(value, str):
-            value = _iso_timestamp(value)
+            value = iso_timestamp(value)
         if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
             value = dt.datetime.combine(value, dt.time())
         if not isinstance(value, dt.datetime) or value.tzinfo is not None:
@@ -395,25 +396,3 @@ _RANGES = {
     "UBIGINT": (0, 2**64 - 1),
 }
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}:\d{2}(\.\d{1,6})?)?")
-_TIME = re.compile(r"\d{2}:\d{2}:\d{2}(\.\d{1,6})?")
-
-
-def _iso_date(text: str) -> dt.date | None:
-    return _parse(dt.date.fromisoformat, text) if _DATE.fullmatch(text) else None
-
-
-def _iso_timestamp(text: str) -> dt.datetime | None:
-    return _parse(dt.datetime.fromisoformat, text) if _TIMESTAMP.fullmatch(text) else None
-
-
-def _iso_time(text: str) -> dt.time | None:
-    return _parse(dt.time.fromisoformat, text) if _TIME.fullmatch(text) else None
-
-
-def _parse(parser: Callable[[str], Any], text: str) -> Any:
-    try:
-        return parser(text)
-    except (ValueError, InvalidOperation):
-        return None
