@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import array
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,17 +122,14 @@ def as_vector(value: Any) -> Float32s:
 
 def _from_text(text: str) -> list[float]:
     inner = text.strip()
-    if inner.startswith("{") and inner.endswith("}"):
-        inner = "[" + inner[1:-1] + "]"
+    if (inner[:1], inner[-1:]) not in (("[", "]"), ("{", "}")):
+        raise DataError(f"'{text[:40]}' is not a vector", hint="write '[1, 2, 3]' or '{1, 2, 3}'")
     try:
-        value = json.loads(inner)
+        return [float(component) for component in inner[1:-1].split(",")]
     except ValueError as error:
         raise DataError(
-            f"'{text[:40]}' is not a vector", hint="write '[1, 2, 3]' or '{1, 2, 3}'"
+            f"'{text[:40]}' is not a vector: {error}", hint="write '[1, 2, 3]' or '{1, 2, 3}'"
         ) from error
-    if not isinstance(value, list):
-        raise DataError(f"'{text[:40]}' is not a vector", hint="write '[1, 2, 3]'")
-    return value
 
 
 def count_of(value: Value, parameters: Mapping[str, Any], what: str) -> int | None:

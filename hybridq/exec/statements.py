@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from hybridq import extensions
 from hybridq.definition import unfit
@@ -241,7 +242,9 @@ def _explain_other(session: Host, node: Explain, parameters: Parameters) -> Resu
         options = "EXPLAIN " + ("ANALYZE " if node.analyze else "")
         if node.json:
             options = f"EXPLAIN ({'ANALYZE, ' if node.analyze else ''}FORMAT JSON) "
-        result = session.run_statement(Passthrough(text=options + statement.text), parameters)
+        result = session.run_statement(
+            replace(statement, text=options + statement.text), parameters
+        )
         if statement.why_not is None or node.json or result.fields is None:
             return result
         note = f"Not a TopK of a vector index: {statement.why_not}. DuckDB answers exactly."

@@ -62,7 +62,8 @@ _FUNCTIONS: dict[type[exp.Expr], str] = {
 
 def tokenize(text: str) -> list[Token]:
     """Return the tokens of `text`; raises SqlglotError."""
-    return DIALECT.tokenize(text)
+    # sqlglot refuses a text with a $parameter that ends in ''; a blank after it helps.
+    return DIALECT.tokenize(text + " ")
 
 
 def parse_tree(tokens: list[Token], text: str) -> exp.Expr | None:
@@ -82,6 +83,9 @@ def generate(tree: exp.Expr) -> str:
 
 
 def _rewrite(node: exp.Expr) -> exp.Expr:
+    if isinstance(node, exp.CosineDistance):
+        # It would be printed as list_cosine_distance, which refuses NULL.
+        return exp.Anonymous(this="cosine_distance", expressions=[node.this, node.expression])
     function = _FUNCTIONS.get(type(node))
     if function is None:
         return node

@@ -269,7 +269,8 @@ def _explain(piece: Piece) -> Statement:
     cursor = own.Cursor(piece)
     cursor.take("EXPLAIN")
     analyze, as_json = False, False
-    if cursor.take("("):
+    if piece.word(1) == "(" and piece.word(2) not in _QUERIES:
+        cursor.take("(")
         for name, value in own.read_options(cursor):
             if name == "analyze":
                 analyze = value is True or value in ("on", 1)

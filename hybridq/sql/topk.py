@@ -87,6 +87,8 @@ def recognise(
 
 def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozenset[str]) -> TopK:
     table = _table(tree, cte_names)
+    if not with_text and any(t.name.lower() in cte_names for t in tree.find_all(exp.Table)):
+        raise _Reject("it reads a WITH query of the statement around it")
     scope = _Scope(table)
     for clause in ("joins", "laterals", "group", "having", "qualify", "distinct", "windows"):
         if tree.args.get(clause):
@@ -121,10 +123,19 @@ def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozen
     radius, kept = (
         _where(condition, slices, scope, distance) if condition is not None else (None, ())
     )
+    columns = list(tree.find_all(exp.Column))
+    # In the select list and the WHERE a column goes before an alias of the same name, and an alias
+    # is DuckDB's to resolve; ORDER BY has resolved its aliases above.
     unqualified = frozenset(
         c.name.lower()
-        for c in tree.find_all(exp.Column)
-        if not c.table and c.find_ancestor(exp.Select) is tree and c.name.lower() not in aliases
+        for node in (*tree.expressions, *([condition] if condition is not None else []))
+        for c in _columns(node)
+        if not c.table and not _inside(c, node)
+    )
+    # `s.x` is a field of column s, or a column of a table around this select.
+    sources = {s.alias_or_name.lower() for s in tree.find_all(exp.Table, exp.Subquery)}
+    outer = frozenset(
+        c.table.lower() for c in columns if c.table and not c.db and c.table.lower() not in sources
     )
     return TopK(
         table=table,
@@ -135,10 +146,10 @@ def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozen
         sort_keys=sort_keys,
         limit=limit,
         offset=offset,
-        fallback=with_text + generate(tree),
+        fallback=with_text + (generate(tree) if has_operator(piece) else piece.text),
         with_text=with_text,
         parameters=(),
-        unqualified=unqualified,
+        unqualified=unqualified | outer,
         where_aliases=frozenset(used),
     )
 
@@ -192,13 +203,13 @@ def _columns(node: exp.Expr) -> list[exp.Column]:
 
 def _inside(column: exp.Column, root: exp.Expr) -> bool:
     """Tell whether a Select lies between `column` and `root` (inclusive)."""
-    parent: exp.Expr | None = column.parent
-    while parent is not None:
-        if isinstance(parent, exp.Select):
+    node: exp.Expr | None = column
+    while node is not None:
+        if isinstance(node, exp.Select):
             return True
-        if parent is root:
+        if node is root:
             return False
-        parent = parent.parent
+        node = node.parent
     return False
 
 
@@ -296,6 +307,7 @@ def _item(node: exp.Expr, text: str, scope: _Scope) -> Item:
         return DistanceItem(distance, label if label is not None else _label(text))
     body = _without_alias(text) if label is not None else text
     if has_operator(piece_of(body)):
+        label = label if label is not None else _label(body)
         body = generate(inner)
     return ExpressionItem(body, label)
 
