@@ -25,7 +25,8 @@ def register(registry: Registry) -> None:
     """Add the distance macros."""
     macros = {
         "l2_distance": "list_distance({a}, {b})",
-        "cosine_distance": "list_cosine_distance({a}, {b})",
+        # A zero vector has no direction, hence no distance: NULL, where DuckDB says NaN.
+        "cosine_distance": "nullif(list_cosine_distance({a}, {b}), 'nan'::DOUBLE)",
         "inner_product": "list_inner_product({a}, {b})",
         "negative_inner_product": "-list_inner_product({a}, {b})",
         "l1_distance": (

@@ -188,7 +188,8 @@ def describe(duck: Duck, table: TableName) -> TableInfo | None:
             where += f" AND lower(database_name) = {catalog} AND lower(schema_name) = {owner}"
         else:
             where += (
-                f" AND ((lower(schema_name) = {owner} AND database_name = current_database())"
+                f" AND ((lower(schema_name) = {owner} AND (temporary OR"
+                f" database_name = current_database()))"
                 f" OR (lower(database_name) = {owner} AND schema_name = 'main'))"
             )
     else:
