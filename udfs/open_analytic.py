@@ -81,7 +81,8 @@ class Pipelines:
 def feature_json(vector: Vectors) -> str:
     """Return `vector` as JSON, each number the shortest that reads back as the same float32."""
     numbers = pa.array(vector).cast(pa.string()).to_pylist()
-    return '{"feature": [' + ", ".join(numbers) + "]}"
+    # JSON readers take -0 for an integer, which has no sign of zero.
+    return '{"feature": [' + ", ".join("-0.0" if n == "-0" else n for n in numbers) + "]}"
 
 
 def register(registry: Registry) -> None:

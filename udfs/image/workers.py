@@ -33,8 +33,10 @@ def pool() -> ThreadPoolExecutor:
 
 
 def _use_one_torch_thread(threads: int) -> None:
-    # torch keeps the number for the calling thread, and as the default of threads to come: the
-    # latter is not ours to change, so a passing thread puts it back.
+    # torch keeps the number for the calling thread, and as the default of threads to come. The
+    # latter is not ours to change, so a passing thread puts it back; asking first is what makes
+    # this thread take the default now and not later, over the 1.
+    torch.get_num_threads()
     torch.set_num_threads(1)
     restorer = threading.Thread(target=torch.set_num_threads, args=(threads,))
     restorer.start()
