@@ -13,10 +13,10 @@ from hybridq.exec.host import Host, Parameters, named_values, shown_parameter
 from hybridq.exec.keys import positions_by_duckdb
 from hybridq.exec.output import assemble, output_labels
 from hybridq.exec.result import Field, Result, Row, typed_select
-from hybridq.nodes import Embedded, TopK
+from hybridq.nodes import Embedded, TopK, quote
 from hybridq.plan.choose import by_duckdb
 from hybridq.plan.physical import Decision, Exact
-from hybridq.sql.lexical import used_parameters
+from hybridq.sql.lexical import used_parameters, with_sort_keys
 from hybridq.storage.manifest import TableInfo
 
 
@@ -84,8 +84,19 @@ def _fallback(session: Host, topk: TopK, parameters: Parameters) -> Result:
     given = {name: values[name] for name in topk.parameters}
     # Describing a table takes the connection, so it comes before the result that stays there.
     table = session.describe(topk.table)
-    result = session.run_duck(topk.fallback, given or None, read=True)
+    text = _with_key_order(session, topk, table)
+    result = session.run_duck(text, given or None, read=True)
     return _renamed(result, topk, table)
+
+
+def _with_key_order(session: Host, topk: TopK, table: TableInfo | None) -> str:
+    """Return the fallback; over an indexed table, ordered by key where all else is equal."""
+    states = session.instance.indexes_of(table) if table is not None else []
+    if not states:
+        return topk.fallback
+    alias = quote(topk.table.alias or topk.table.name)
+    keys = [f"{alias}.{quote(c.name)} ASC" for c in states[0].spec.key_columns]
+    return with_sort_keys(topk.fallback, keys)
 
 
 def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> Result:
@@ -101,7 +112,7 @@ def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> 
                 answered = answer(session, bound, decision, Run())
         if answered is None:
             # It stays where it is: it may mention names of the statement around it.
-            text += topk.fallback + piece
+            text += _with_key_order(session, topk, session.describe(topk.table)) + piece
             continue
         name = f"__hybridq_topk{i}"
         text += typed_select(session.duck, name, *answered) + piece

@@ -102,6 +102,20 @@ def depths(tokens: Sequence[Token]) -> list[int]:
     return result
 
 
+def with_sort_keys(select: str, keys: Sequence[str]) -> str:
+    """Return a select that has ORDER BY and LIMIT with further sort keys."""
+    tokens = tokenize(select)
+    depth = depths(tokens)
+    ordered = False
+    for i, token in enumerate(tokens):
+        if depth[i] == 0 and token.token_type == TokenType.ORDER_BY:
+            ordered = True
+        elif depth[i] == 0 and ordered and token.token_type in (TokenType.LIMIT, TokenType.OFFSET):
+            stop = tokens[i - 1].end + 1
+            return f"{select[:stop]}, {', '.join(keys)}{select[stop:]}"
+    return select
+
+
 def closing(tokens: Sequence[Token], opening: int) -> int | None:
     """Return the index of the bracket that closes the one at `opening`."""
     depth = 0
