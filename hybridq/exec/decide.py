@@ -57,16 +57,14 @@ def _share(part: Part, program: Program) -> tuple[float, int | None]:
     """Return (estimated share of passing rows, rows of the narrowest leaf)."""
     if program.leaves == 0 or part.rows == 0:
         return 1.0, None
+    best = narrowest(part, program)
+    exact = best[1] / part.rows if best is not None else 1.0
+    if best is not None and program.leaves == 1:
+        return exact, best[1]
     sampled = sampled_share(part, program)
     if sampled == 0.0:
-        sampled = 0.5 / max(1, len(part.sample))
-    best = narrowest(part, program)
-    if best is None:
-        return sampled, None
-    exact = best[1] / part.rows
-    if program.leaves == 1:
-        return exact, best[1]
-    return min(sampled, exact), best[1]
+        sampled = 0.5 / max(1, part.sample.shape[1])
+    return min(sampled, exact), best[1] if best is not None else None
 
 
 def lists_needed(ladder: Ladder, k: int, target: float, share: float) -> int:

@@ -31,7 +31,7 @@ from hybridq.storage.segment import Chunks, open_segment, write_segment
 _FORMAT = 1
 _SAMPLE_PER_LIST = 64
 _CHUNK_ROWS = 16_384
-SAMPLE_ROWS = 16_384
+SAMPLE_ROWS = 8_192
 MIN_ROWS_FOR_LISTS = 1_000
 
 
@@ -378,12 +378,13 @@ def open_part(spec: IndexSpec, files: Files, path: Path) -> tuple[Part, int]:
             gamma=float(metadata["gamma"]),
         ),
     )
-    return replace(part, sample=_sample(rows)), segment.size_bytes
+    return replace(part, sample=_sample(part.keys)), segment.size_bytes
 
 
-def _sample(rows: int) -> Int64s:
-    """Return positions for estimating selectivity: a fixed random sample of the part."""
+def _sample(keys: Int64s) -> Int64s:
+    """Return the keys (A, m) of a fixed random sample of rows, side by side for a fast scan."""
+    rows = keys.shape[1]
     if rows <= SAMPLE_ROWS:
-        return np.arange(rows, dtype=np.int64)
-    generator = np.random.default_rng(rows)
-    return np.sort(generator.choice(rows, SAMPLE_ROWS, replace=False)).astype(np.int64)
+        return keys
+    chosen = np.random.default_rng(rows).choice(rows, SAMPLE_ROWS, replace=False)
+    return np.ascontiguousarray(keys[:, np.sort(chosen)])

@@ -130,7 +130,7 @@ class Part:
     permutations: Int64s | None = None
     ladder: Ladder | None = None
     dead: int = 0
-    sample: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
+    sample: Int64s = field(default_factory=lambda: np.empty((0, 0), np.int64))
 
     @property
     def rows(self) -> int:

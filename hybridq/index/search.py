@@ -99,10 +99,11 @@ def bind_program(
 
 def sampled_share(part: Part, program: Program) -> float:
     """Estimate the share of the part's rows that pass, from its sample."""
-    if program.leaves == 0 or len(part.sample) == 0:
+    rows = part.sample.shape[1]
+    if program.leaves == 0 or rows == 0:
         return 1.0
-    count = predicate.count_passing(part.keys, part.sample, *_arrays(program))
-    return float(count) / len(part.sample)
+    positions = np.arange(rows, dtype=np.int64)
+    return float(predicate.count_passing(part.sample, positions, *_arrays(program))) / rows
 
 
 def _arrays(program: Program) -> tuple[Int64s, Int64s, Int64s, Int64s]:
