@@ -103,7 +103,8 @@ def sampled_share(part: Part, program: Program) -> float:
     if program.leaves == 0 or rows == 0:
         return 1.0
     positions = np.arange(rows, dtype=np.int64)
-    return float(predicate.count_passing(part.sample, positions, *_arrays(program))) / rows
+    passing: int = predicate.count_passing(part.sample, positions, *_arrays(program))
+    return passing / rows
 
 
 def _arrays(program: Program) -> tuple[Int64s, Int64s, Int64s, Int64s]:
