@@ -197,6 +197,25 @@ def test_precision_is_kept_in_the_database(
     assert "emulate" in caplog.text
 
 
+def test_precision_survives_a_rollback(
+    tmp_path: Path, photos: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "album.duckdb"
+    con = hybridq.connect(path)
+    con.execute("CREATE TABLE t (feature FLOAT[])")
+    con.execute("BEGIN")
+    con.execute("INSERT INTO t SELECT extract_feature(?)", [photos[0]])
+    con.execute("ROLLBACK")
+    con.execute("INSERT INTO t SELECT extract_feature(?)", [photos[0]])
+    made = one(con, "SELECT feature FROM t")
+    con.close()
+    native = precision.native_bf16()
+    monkeypatch.setattr(precision, "native_bf16", lambda: not native)
+    con = hybridq.connect(path)
+    assert one(con, "SELECT extract_feature(?)", photos[0]) == made
+    con.close()
+
+
 def test_precision_follows_the_processor_then_the_setting(
     context: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,8 +15,9 @@ from efficientnet_lite_pytorch import EfficientNet
 from hybridq.errors import ProgrammingError
 from udfs.image import workers
 from udfs.image.decode import decode
-from udfs.image.efficientnet import network
+from udfs.image.efficientnet import Network, network
 from udfs.image.models import Precision, describe, load
+from udfs.image.precision import native_bf16
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -67,7 +68,17 @@ def test_precisions_are_near_but_not_the_same(squares: Pixels) -> None:
     name = "general_feature_extractor"
     distances = np.linalg.norm(embed(name, "bf16", squares) - embed(name, "fp32", squares), axis=1)
     assert (distances > 1e-3).all()
-    assert (distances < 0.15).all()
+    assert (distances < 0.2).all()
+
+
+def test_emulated_bf16_is_bf16(squares: Pixels) -> None:
+    normalise = torch.nn.functional.normalize
+    emulated = normalise(Network("bf16", emulated=True).pooled(squares))
+    exact = normalise(network("fp32").pooled(squares))
+    assert (torch.linalg.vector_norm(emulated - exact, dim=1) > 1e-3).all()
+    if native_bf16():
+        native = normalise(network("bf16").pooled(squares))
+        assert (torch.linalg.vector_norm(emulated - native, dim=1) < 0.02).all()
 
 
 def test_unknown_model_lists_the_known_ones() -> None:

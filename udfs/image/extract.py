@@ -31,6 +31,7 @@ class Extractor:
     def __init__(self, context: Context, cache: FeatureCache = FEATURES) -> None:
         self._context = context
         self._cache = cache
+        self._precisions: dict[str, Precision] = {}
 
     def extract_feature(self, *arguments: Any) -> Any:
         """Return FLOAT[] for each row of the arguments: pictures and, optionally, model names."""
@@ -49,13 +50,19 @@ class Extractor:
             found = self.vectors(
                 images.take(pa.array(rows)) if len(rows) < len(images) else images,
                 info,
-                precisions.of_database(self._context, info),
+                self._precision(info),
                 positions=rows,
             )
             for row, vector in zip(rows, found, strict=True):
                 vectors[row] = vector
         self._context.progress.advance(names.count(None))
         return _lists(vectors)
+
+    def _precision(self, info: ModelInfo) -> Precision:
+        # Asked once: reading it from the database takes as long as a search.
+        if info.name not in self._precisions:
+            self._precisions[info.name] = precisions.of_database(self._context, info)
+        return self._precisions[info.name]
 
     def vectors(
         self,
