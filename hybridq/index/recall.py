@@ -8,12 +8,17 @@ to global share (see kernels.scan.probe).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
 from hybridq.index.ivf import Float32s, Ladder
 from hybridq.nodes import Metric
 from hybridq.progress import Progress
+
+Doubles: TypeAlias = npt.NDArray[np.float64]
 
 QUERIES = 160
 KS = (1, 10, 100)
@@ -47,6 +52,8 @@ def calibrate(
     order = generator.permutation(len(rows))
     subsets = [np.sort(order[: max(1, round(s * len(rows)))]) for s in shares]
     hits = np.zeros((len(ks), len(shares), len(queries), nlist))
+    passed = np.zeros((len(shares), len(queries), nlist))
+    scanned = np.zeros((len(queries), nlist))
     progress.start("calibrate recall", len(queries))
     try:
         squares = np.einsum("ij,ij->i", rows, rows)
@@ -60,29 +67,86 @@ def calibrate(
                 place[all_ranks[i]] = np.arange(nlist)
                 scores = all_scores[i]
                 scores[row] = np.inf
+                scanned[first + i] = np.bincount(place[row_lists], minlength=nlist)
                 for s, subset in enumerate(subsets):
                     places = place[row_lists[subset]]
+                    passed[s, first + i] = np.bincount(places, minlength=nlist)
                     _count_hits(scores[subset], places, ks, hits[:, s, first + i])
             progress.advance(len(block))
     finally:
         progress.finish()
-    lists = np.empty((len(ks), len(targets), len(shares)))
-    recall = np.cumsum(hits, axis=3)
-    for i in range(len(ks)):
-        for s in range(len(shares)):
-            mean = recall[i, s].mean(axis=0)
-            error = recall[i, s].std(axis=0) / len(queries) ** 0.5
-            reached = np.minimum(mean - 2 * error, 1.0)
-            for t, target in enumerate(targets):
-                enough = reached >= min(target, reached[-1])
-                lists[i, t, s] = np.log(int(np.argmax(enough)) + 1)
+    lists = _lists_for(np.cumsum(hits, axis=3), targets)
+    seen = _Seen(shares, np.cumsum(passed, axis=2), np.cumsum(scanned, axis=1))
     return Ladder(
         ks=ks,
         targets=targets,
         shares=np.log(shares),
-        lists=np.ascontiguousarray(lists),
+        lists=np.ascontiguousarray(_as_stopped(lists, np.cumsum(hits, axis=3), seen, ks, targets)),
         gamma=GAMMA,
     )
+
+
+def _lists_for(recall: Doubles, targets: Doubles) -> Doubles:
+    """Return the log of the lists whose mean recall reaches each target: (k, target, share)."""
+    kinds, shares, queries, _ = recall.shape
+    lists = np.empty((kinds, len(targets), shares))
+    for i in range(kinds):
+        for s in range(shares):
+            error = recall[i, s].std(axis=0) / queries**0.5
+            reached = np.minimum(recall[i, s].mean(axis=0) - error, 1.0)
+            for t, target in enumerate(targets):
+                enough = reached >= min(target, reached[-1])
+                lists[i, t, s] = np.log(int(np.argmax(enough)) + 1)
+    return lists
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Per share and query, after each visited list: rows that passed, and rows scanned."""
+
+    shares: Doubles
+    passed: Doubles
+    scanned: Doubles
+
+
+def _as_stopped(
+    lists: Doubles, recall: Doubles, seen: _Seen, ks: npt.NDArray[np.int64], targets: Doubles
+) -> Doubles:
+    """Raise the ladder until a scan that stops by it reaches the targets.
+
+    A scan knows only the share among the rows it has seen, and stops at the first list where that
+    happens to be high: the recall it reaches lies below that of the same number of lists.
+    """
+    corrected = lists.copy()
+    for i, k in enumerate(ks.tolist()):
+        for s in range(len(seen.shares)):
+            wanted = len(targets) - 1
+            for t in reversed(range(len(targets))):
+                wanted = min(wanted, len(targets) - 1)
+                # Targets ascend, so a lower one needs no higher a rung than the one above it.
+                rung = t
+                while rung < wanted and not _reaches(
+                    targets[t], lists[i, rung], recall[i, s], seen, s, k
+                ):
+                    rung += 1
+                corrected[i, t, s] = lists[i, rung, s]
+                wanted = rung
+    return corrected
+
+
+def _reaches(target: float, rung: Doubles, recall: Doubles, seen: _Seen, s: int, k: int) -> bool:
+    """Tell whether scans that stop by one rung of the ladder reach `target` on average."""
+    queries, nlist = recall.shape
+    length = min(nlist, int(4 * np.exp(rung.max())) + 16)
+    share = seen.shares[s]
+    passed, scanned = seen.passed[s, :, :length], seen.scanned[:, :length]
+    local = (passed + 0.5 * share) / (scanned + 0.5)
+    need = np.exp(np.interp(np.log(local), np.log(seen.shares), rung))
+    need *= np.maximum(1.0, share / local) ** GAMMA
+    done = (np.arange(1, length + 1) >= need) & (passed >= min(k, passed[:, -1:].min()))
+    stop = np.where(done.any(axis=1), done.argmax(axis=1), length - 1)
+    reached = recall[np.arange(queries), stop]
+    return bool(reached.mean() - reached.std() / queries**0.5 >= target)
 
 
 def _scores(

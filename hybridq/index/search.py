@@ -102,9 +102,10 @@ def sampled_share(part: Part, program: Program) -> float:
     rows = part.sample.shape[1]
     if program.leaves == 0 or rows == 0:
         return 1.0
-    positions = np.arange(rows, dtype=np.int64)
-    passing: int = predicate.count_passing(part.sample, positions, *_arrays(program))
-    return passing / rows
+    every = np.ones(rows, np.uint8)
+    out = np.empty(rows, np.int64)
+    passing = predicate.select_passing(part.sample, 0, rows, every, *_arrays(program), out)
+    return int(passing) / rows
 
 
 def _arrays(program: Program) -> tuple[Int64s, Int64s, Int64s, Int64s]:
@@ -246,9 +247,10 @@ def _visit_order(part: Part, query: Float32s, *, use_bounds: bool) -> tuple[Int6
     coarse(int(part.spec.metric), query, part.centroids, away)
     order = np.argsort(away, kind="stable")
     if part.spec.metric is Metric.L2 and use_bounds:
-        # By the triangle inequality; the factor covers the rounding of both terms.
-        to_centroid = np.sqrt(np.maximum(away, 0)) * np.float32(1 - 1e-4)
-        lower = to_centroid - part.list_radius * np.float32(1 + 1e-4)
+        # By the triangle inequality; the margin covers the rounding of float32 sums.
+        margin = np.float32((part.spec.dim + 16) * 2.0**-22)
+        to_centroid = np.sqrt(np.maximum(away, 0)) * (1 - margin)
+        lower = to_centroid - part.list_radius * (1 + margin)
         return order, np.ascontiguousarray(lower[order])
     return order, np.full(nlist, -np.inf, np.float32)
 
