@@ -99,7 +99,7 @@ def bind_program(
 
 def sampled_share(part: Part, program: Program) -> float:
     """Estimate the share of the part's rows that pass, from its sample."""
-    rows = part.sample.shape[1]
+    rows = int(part.sample.shape[1])
     if program.leaves == 0 or rows == 0:
         return 1.0
     every = np.ones(rows, np.uint8)
