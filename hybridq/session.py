@@ -224,8 +224,8 @@ class Session:
     def _begin(self, *, explicit: bool) -> Tx:
         with self.instance.lock:
             self.duck.execute("BEGIN")
-            # DuckDB takes its snapshot at the first statement, not at BEGIN.
-            self.duck.execute("SELECT 1").fetchall()
+            # DuckDB takes its snapshot when a statement first touches the file; SELECT 1 does not.
+            self.duck.execute("SELECT txid_current()").fetchall()
             self.transaction = Tx(versions=versions(self.instance), explicit=explicit)
         return self.transaction
 
