@@ -5,8 +5,10 @@ order, without reassociation or fused operations, and the result is rounded to f
 every plan returns the same bits for the same row, on every machine.
 
     L2      float32(sqrt(sum((q - x)**2)))
-    COSINE  float32(1 - sum(q*x) / (sqrt(sum(q*q)) * sqrt(sum(x*x))))    NaN for a zero vector
+    COSINE  float32(1 - sum(q*x) / sqrt(sum(q*q) * sum(x*x)))    the quotient clamped to [-1, 1]
     IP      float32(-sum(q*x))
+
+COSINE is NaN for a zero vector. These are DuckDB's own formulas, so both order rows alike.
 """
 
 from __future__ import annotations
@@ -55,25 +57,39 @@ def distance(metric: int, query: Float32s, vectors: Float32s, row: int) -> float
         dot += q * x
         query_square += q * q
         row_square += x * x
-    cosine = dot / (np.sqrt(query_square) * np.sqrt(row_square))
-    return float(np.float32(np.float64(1.0) - cosine))
+    return float(np.float32(_cosine(dot, query_square, row_square)))
 
 
 @strict_kernel
-def norm(query: Float32s) -> float:
-    """Return the norm of `query`, as `distance` has it."""
+def _cosine(dot: float, query_square: float, row_square: float) -> float:
+    cosine = dot / np.sqrt(query_square * row_square)
+    if cosine > 1.0:
+        cosine = np.float64(1.0)
+    elif cosine < -1.0:
+        cosine = np.float64(-1.0)
+    return float(np.float64(1.0) - cosine)
+
+
+@strict_kernel
+def squared_norm(query: Float32s) -> float:
+    """Return the squared norm of `query`, as `distance` has it."""
     square = np.float64(0.0)
     for j in range(query.shape[0]):
         q = np.float64(query[j])
         square += q * q
-    return float(np.sqrt(square))
+    return float(square)
 
 
 @strict_kernel
 def four_distances(
-    metric: int, query: Float32s, query_norm: float, vectors: Float32s, rows: Int64s, out: Float32s
+    metric: int,
+    query: Float32s,
+    query_square: float,
+    vectors: Float32s,
+    rows: Int64s,
+    out: Float32s,
 ) -> None:
-    """Write the distances to the first four of `rows` into `out`; `query_norm` is norm(query).
+    """Write the distances to the first four of `rows` into `out`, given squared_norm(query).
 
     To the bit those of `distance`. One in-order sum waits for its own additions; four of them
     take the time of one.
@@ -117,11 +133,10 @@ def four_distances(
         out[2] = np.float32(-sum_2)
         out[3] = np.float32(-sum_3)
         return
-    one = np.float64(1.0)
-    out[0] = np.float32(one - sum_0 / (query_norm * np.sqrt(square_0)))
-    out[1] = np.float32(one - sum_1 / (query_norm * np.sqrt(square_1)))
-    out[2] = np.float32(one - sum_2 / (query_norm * np.sqrt(square_2)))
-    out[3] = np.float32(one - sum_3 / (query_norm * np.sqrt(square_3)))
+    out[0] = np.float32(_cosine(sum_0, query_square, square_0))
+    out[1] = np.float32(_cosine(sum_1, query_square, square_1))
+    out[2] = np.float32(_cosine(sum_2, query_square, square_2))
+    out[3] = np.float32(_cosine(sum_3, query_square, square_3))
 
 
 @entry(i64, in_f32, in_f32_2d, out_f32)
@@ -129,12 +144,12 @@ def distances(metric: int, query: Float32s, vectors: Float32s, out: Float32s) ->
     """Write the distance from `query` (d,) to each row of `vectors` (n, d) into `out` (n,)."""
     rows = np.empty(4, np.int64)
     values = np.empty(4, np.float32)
-    query_norm = norm(query)
+    query_square = squared_norm(query)
     n = vectors.shape[0]
     for first in range(0, n, 4):
         for i in range(4):
             rows[i] = min(first + i, n - 1)
-        four_distances(metric, query, query_norm, vectors, rows, values)
+        four_distances(metric, query, query_square, vectors, rows, values)
         for i in range(min(4, n - first)):
             out[first + i] = values[i]
 
@@ -146,12 +161,12 @@ def distances_at(
     """Write the distance from `query` (d,) to `vectors[positions[i]]` into `out[i]`."""
     rows = np.empty(4, np.int64)
     values = np.empty(4, np.float32)
-    query_norm = norm(query)
+    query_square = squared_norm(query)
     m = positions.shape[0]
     for first in range(0, m, 4):
         for i in range(4):
             rows[i] = positions[min(first + i, m - 1)]
-        four_distances(metric, query, query_norm, vectors, rows, values)
+        four_distances(metric, query, query_square, vectors, rows, values)
         for i in range(min(4, m - first)):
             out[first + i] = values[i]
 

@@ -35,7 +35,7 @@ from hybridq.kernels._jit import (
     out_i64,
     strict_kernel,
 )
-from hybridq.kernels.distance import IP, L2, fast_dot, fast_squared_l2, four_distances, norm
+from hybridq.kernels.distance import IP, L2, fast_dot, fast_squared_l2, four_distances, squared_norm
 from hybridq.kernels.predicate import append_rows, block_word
 from hybridq.kernels.topk import offer, sort
 
@@ -128,7 +128,7 @@ def _lower_bounds(
 def _offer_rows(
     metric: int,
     query: Float32s,
-    query_norm: float,
+    query_square: float,
     vectors: Float32s,
     rows: Int64s,
     count: int,
@@ -151,6 +151,7 @@ def _offer_rows(
     """
     dimension = query.shape[0]
     inclusive = radius_inclusive or radius == np.inf
+    query_norm = float(np.sqrt(query_square))
     _lower_bounds(metric, query, query_norm, vectors, rows, count, bounds)
     counters[FAST_DISTANCES] += count
     nearest = np.float64(radius)
@@ -166,7 +167,7 @@ def _offer_rows(
             continue
         for spare in range(pending, 4):
             four_rows[spare] = four_rows[0]
-        four_distances(metric, query, query_norm, vectors, four_rows, four_values)
+        four_distances(metric, query, query_square, vectors, four_rows, four_values)
         counters[EXACT_DISTANCES] += pending
         for j in range(pending):
             value = four_values[j]
@@ -271,7 +272,7 @@ def probe(
     """
     if k <= 0:
         return 0
-    query_norm = norm(query)
+    query_square = squared_norm(query)
     scratch = np.empty(BLOCK, np.int64)
     rows = np.empty(_RUN + BLOCK, np.int64)
     bounds = np.empty(_RUN + BLOCK, np.float64)
@@ -303,7 +304,7 @@ def probe(
                     filled = _offer_rows(
                         metric,
                         query,
-                        query_norm,
+                        query_square,
                         vectors,
                         rows,
                         found,
@@ -359,7 +360,7 @@ def gather(
     """
     if k <= 0:
         return 0
-    query_norm = norm(query)
+    query_square = squared_norm(query)
     rows = np.empty(_RUN, np.int64)
     bounds = np.empty(_RUN, np.float64)
     four_rows = np.empty(4, np.int64)
@@ -372,7 +373,7 @@ def gather(
         filled = _offer_rows(
             metric,
             query,
-            query_norm,
+            query_square,
             vectors,
             rows,
             count,

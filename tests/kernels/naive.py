@@ -17,8 +17,8 @@ def distances(metric, query, vectors):
         dot = in_order(q * x)
         if metric == IP:
             return (-dot).astype(np.float32)
-        norms = np.sqrt(in_order(np.broadcast_to(q * q, x.shape))) * np.sqrt(in_order(x * x))
-        return (1.0 - dot / norms).astype(np.float32)
+        squares = in_order(np.broadcast_to(q * q, x.shape)) * in_order(x * x)
+        return (1.0 - np.clip(dot / np.sqrt(squares), -1, 1)).astype(np.float32)
 
 
 def in_order(terms):
