@@ -11,6 +11,7 @@ A segment that is missing or damaged is said once, and the index is rebuilt from
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import tempfile
@@ -41,12 +42,13 @@ from hybridq.plan.cost import UnitCosts
 from hybridq.progress import NoProgress, Progress
 from hybridq.storage import manifest, signature
 from hybridq.storage.database import open_duckdb
-from hybridq.storage.files import OsFiles
+from hybridq.storage.files import TEMPORARY_SUFFIX, OsFiles
 from hybridq.storage.manifest import IndexRow, TableInfo
 
 log = logging.getLogger(__name__)
 
 MEMORY = ":memory:"
+SUFFIX = ".seg"
 _REBUILD_MIN_BYTES = 16 << 20
 _REBUILD_SHARE = 0.25
 
@@ -85,10 +87,13 @@ class Instance:
         self.lock = threading.RLock()
         self.files = OsFiles()
         self.indexes: dict[str, IndexState] = {}
+        self.unusable: dict[str, IndexSpec] = {}
+        self._builds = itertools.count(1)
         self.epoch = 0
         self.notices: list[str] = []
         self.unit = UnitCosts()
         self.calibrated = False
+        before = signature.signature(Path(path))
         self.duck = open_duckdb(path, read_only=read_only)
         row = manifest.first_row(self.duck, "SELECT current_database()")
         self.catalog: str = row[0] if row is not None else ""
@@ -104,41 +109,49 @@ class Instance:
             for name in extensions.BUILT_IN:
                 if name in extensions.installed():
                     extensions.load(name)(self.functions)
-            self._load()
+            self._load(before)
+            self._remove_leftovers()
         except BaseException:
             self.duck.close()
             raise
 
     # -- opening and closing --------------------------------------------------
 
-    def _load(self) -> None:
+    def _load(self, before: list[int]) -> None:
         if not manifest.has_manifest(self.duck):
             return
         for name in manifest.extensions(self.duck):
             extensions.load(name)(self.functions)
         costs = manifest.calibration(self.duck)
         self.unit, self.calibrated = _unit(costs), bool(costs)
-        trusted = self.path == MEMORY or (
-            signature.signature(Path(self.path)) == signature.recorded(self.directory)
-        )
+        trusted = self.path == MEMORY or before == signature.recorded(self.directory)
         for row in manifest.indexes(self.duck):
-            self._load_index(row, trusted=trusted)
+            spec = definition.spec_from_json(row.spec)
+            try:
+                self._load_index(row, spec, trusted=trusted)
+            except Error as error:
+                self._notice(f'{error.message}; index "{row.name}" is not used')
+                self.indexes.pop(row.name.lower(), None)
+                self.unusable[row.name.lower()] = spec
 
-    def _load_index(self, row: IndexRow, *, trusted: bool) -> None:
-        spec = definition.spec_from_json(row.spec)
+    def _load_index(self, row: IndexRow, spec: IndexSpec, *, trusted: bool) -> None:
+        """Load one index; an Error leaves it unusable, and DuckDB answers exactly."""
         if not self._fits(spec):
-            self._notice(
-                f'index "{row.name}" no longer fits table {spec.schema}.{spec.table}, '
-                "so it is not used",
+            raise OperationalError(
+                f'index "{row.name}" no longer fits table {spec.schema}.{spec.table}'
             )
-            return
         try:
             part, size = open_part(spec, self.files, self.directory / row.segment)
         except OperationalError as error:
-            self._notice(f'{error.message}; index "{row.name}" is rebuilt from its table')
             if self.read_only:
-                return
-            self._rebuild(spec)
+                raise
+            try:
+                self._rebuild(spec)
+            except Error as failure:
+                raise OperationalError(
+                    f"{error.message} and cannot be rebuilt: {failure.message}"
+                ) from failure
+            self._notice(f'{error.message}; index "{row.name}" was rebuilt from its table')
             return
         snapshot = Snapshot(spec=spec, parts=(part,), version=0, size_bytes=size)
         state = IndexState(spec=spec, snapshot=snapshot, segment=row.segment)
@@ -165,13 +178,25 @@ class Instance:
         keys = maintain.difference(self.duck, snapshot)
         if keys is None:
             return
+        if not self.read_only:
+            self.log_changes(self.duck, state, keys)
+        self.committed(state, keys)
+        self.snapshot(state)
         self._notice(
             f"{len(keys[0]):,} rows of {state.spec.schema}.{state.spec.table} were changed by "
             f'another program; index "{state.name}" was brought up to date'
         )
-        if not self.read_only:
-            self.log_changes(self.duck, state, keys)
-        self.committed(state, keys)
+
+    def _remove_leftovers(self) -> None:
+        """Remove segments that no index names: a crash came between the file and the manifest."""
+        if self.read_only or self.path == MEMORY:
+            return
+        known = manifest.indexes(self.duck) if manifest.has_manifest(self.duck) else []
+        named = {row.segment for row in known}
+        for name in self.files.list(self.directory):
+            leftover = name.endswith((SUFFIX, TEMPORARY_SUFFIX)) and name not in named
+            if leftover:
+                self.files.remove(self.directory / name)
 
     def close(self) -> None:
         """Leave the instance; the last user closes it."""
@@ -186,7 +211,11 @@ class Instance:
         try:
             self.duck.close()
             if self.path != MEMORY and not self.read_only and self.directory.exists():
-                signature.record(self.files, self.directory, Path(self.path))
+                if self.unusable:
+                    # Writes to its table were not captured.
+                    signature.forget(self.files, self.directory)
+                else:
+                    signature.record(self.files, self.directory, Path(self.path))
         finally:
             if self._temporary is not None:
                 shutil.rmtree(self._temporary.name, ignore_errors=True)
@@ -236,6 +265,10 @@ class Instance:
             raise ProgrammingError(
                 f'index "{name}" already exists', hint="DROP INDEX it, or use IF NOT EXISTS"
             )
+        if name.lower() in self.unusable:
+            raise ProgrammingError(
+                f'index "{name}" already exists, unusable', hint="REINDEX or DROP INDEX it"
+            )
         taken = manifest.first_row(
             duck,
             "SELECT count(*) FROM duckdb_indexes() WHERE lower(index_name) = ?",
@@ -251,7 +284,7 @@ class Instance:
     def _build(self, duck: duckdb.DuckDBPyConnection, spec: IndexSpec, progress: Progress) -> None:
         """Write the segment, then name it in the manifest: in this order none is ever missing."""
         self.files.make_dir(self.directory)
-        segment = f"{_file_stem(spec.name)}-{uuid.uuid4().hex[:12]}.seg"
+        segment = f"{_file_stem(spec.name)}-{uuid.uuid4().hex[:12]}{SUFFIX}"
         path = self.directory / segment
         old = self.index_named(spec.name)
         total = manifest.first_row(duck, f"SELECT count(*) FROM {spec.table_name.sql()}")
@@ -278,11 +311,13 @@ class Instance:
             if path.exists():
                 self.files.remove(path)
             raise
-        version = old.version + 1 if old is not None else 0
+        # No version comes twice, for an index dropped and made again neither.
+        version = next(self._builds) << 32
         snapshot = Snapshot(spec=spec, parts=(part,), version=version, size_bytes=size)
         self.indexes[spec.name.lower()] = IndexState(
             spec=spec, snapshot=snapshot, segment=segment, version=version
         )
+        self.unusable.pop(spec.name.lower(), None)
         if old is not None and (self.directory / old.segment).exists():
             self.files.remove(self.directory / old.segment)
 
@@ -293,6 +328,12 @@ class Instance:
     def reindex(self, name: str, progress: Progress) -> None:
         """Rebuild an index from its table."""
         state = self.index_named(name)
+        unusable = self.unusable.get(name.lower())
+        if unusable is not None:
+            with self.lock:
+                self._rebuild(unusable)
+                self.epoch += 1
+            return
         if state is None:
             known = ", ".join(sorted(s.name for s in self.indexes.values())) or "none"
             raise ProgrammingError(
@@ -308,6 +349,13 @@ class Instance:
         with self.lock:
             manifest.remove_index(duck, state.name)
             self.forget(state)
+
+    def drop_unusable(self, duck: duckdb.DuckDBPyConnection, name: str) -> None:
+        """Drop an index that could not be loaded; its file goes at the next open."""
+        with self.lock:
+            spec = self.unusable.pop(name.lower())
+            manifest.remove_index(duck, spec.name)
+            self.epoch += 1
 
     def forget(self, state: IndexState) -> None:
         """Take an index out of this instance, and its file away."""

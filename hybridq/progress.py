@@ -6,7 +6,10 @@ code only ever calls it, and never prints.
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
+
+from hybridq.errors import OperationalError
 
 
 class Progress(Protocol):
@@ -33,3 +36,40 @@ class NoProgress:
 
     def finish(self) -> None:
         """Ignore the end."""
+
+
+class Cancellable:
+    """Passes progress on, and raises at the next step once `cancel` was called.
+
+    Long work reports its progress often, so this is how it is interrupted from another thread.
+    """
+
+    def __init__(self, told: Progress) -> None:
+        self.told = told
+        self._cancelled = threading.Event()
+
+    def reset(self) -> None:
+        """Forget a cancellation: a new statement begins."""
+        self._cancelled.clear()
+
+    def cancel(self) -> None:
+        """Make the running work raise OperationalError at its next step."""
+        self._cancelled.set()
+
+    def _check(self) -> None:
+        if self._cancelled.is_set():
+            raise OperationalError("the statement was cancelled")
+
+    def start(self, task: str, total: int | None) -> None:
+        """Begin a task."""
+        self._check()
+        self.told.start(task, total)
+
+    def advance(self, count: int) -> None:
+        """Say that `count` more units are done."""
+        self.told.advance(count)
+        self._check()
+
+    def finish(self) -> None:
+        """End the task."""
+        self.told.finish()

@@ -48,7 +48,7 @@ from hybridq.nodes import (
     Transaction,
     Write,
 )
-from hybridq.progress import NoProgress, Progress
+from hybridq.progress import Cancellable, NoProgress, Progress
 from hybridq.settings import Settings
 from hybridq.sql.parse import Parsed, parse_script
 from hybridq.storage.manifest import TableInfo, describe, first_row
@@ -67,7 +67,7 @@ class Session:
         self.duck = instance.new_session()
         self.settings = Settings()
         self.autocommit = autocommit
-        self.progress: Progress = progress if progress is not None else NoProgress()
+        self.progress = Cancellable(progress if progress is not None else NoProgress())
         self.transaction: Tx | None = None
         self._statements: dict[str, tuple[Parsed, ...]] = {}
         self._tables: dict[TableName, TableInfo | None] = {}
@@ -80,6 +80,7 @@ class Session:
 
     def run(self, text: str, parameters: Parameters = None) -> Result:
         """Run every statement of `text` and return the last one's result."""
+        self.progress.reset()
         self.free_connection()
         parsed = self.parse(text)
         if not parsed:
@@ -374,6 +375,7 @@ class Session:
 
     def interrupt(self) -> None:
         """Cancel the running statement; called from another thread."""
+        self.progress.cancel()
         self.duck.interrupt()
 
     def close(self) -> None:

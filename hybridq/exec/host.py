@@ -25,9 +25,12 @@ class Host(Protocol):
     instance: Instance
     duck: duckdb.DuckDBPyConnection
     settings: Settings
-    progress: Progress
     transaction: Transaction | None
     standard_order: bool
+
+    @property
+    def progress(self) -> Progress:
+        """Where long statements tell how far they are."""
 
     def run_statement(self, statement: Statement, parameters: Parameters) -> Result:
         """Run one statement."""

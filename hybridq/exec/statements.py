@@ -90,10 +90,14 @@ def create_index(session: Host, node: CreateIndex) -> Result:
 def drop_index(session: Host, node: DropIndex) -> Result:
     """DROP INDEX, of ours or of DuckDB's."""
     state = session.instance.index_named(node.name)
-    if state is None:
+    unusable = node.name.lower() in session.instance.unusable
+    if state is None and not unusable:
         return session.run_verbatim(node.text)
     refuse_in_transaction(session, "DROP INDEX of a vector index")
-    session.instance.drop_index(session.duck, state)
+    if state is not None:
+        session.instance.drop_index(session.duck, state)
+    else:
+        session.instance.drop_unusable(session.duck, node.name)
     return Result(None, [])
 
 
@@ -103,15 +107,16 @@ def reindex(session: Host, node: Reindex) -> Result:
     if node.kind == "index":
         session.instance.reindex(node.name, session.progress)
         return Result(None, [])
-    states = [
+    usable = [s.spec for s in session.instance.indexes.values()]
+    specs = [
         s
-        for s in list(session.instance.indexes.values())
-        if s.spec.table.lower() == node.name.lower()
+        for s in (*usable, *session.instance.unusable.values())
+        if s.table.lower() == node.name.lower()
     ]
-    if not states:
+    if not specs:
         raise ProgrammingError(f'table "{node.name}" has no vector index')
-    for state in states:
-        session.instance.reindex(state.name, session.progress)
+    for spec in specs:
+        session.instance.reindex(spec.name, session.progress)
     return Result(None, [])
 
 
