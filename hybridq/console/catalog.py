@@ -25,6 +25,7 @@ class Names:
     schemas: list[str] = field(default_factory=list)
     members: dict[str, list[str]] = field(default_factory=dict)
     functions: list[str] = field(default_factory=list)
+    table_functions: list[str] = field(default_factory=list)
     settings: list[str] = field(default_factory=list)
     keywords: list[str] = field(default_factory=list)
 
@@ -87,11 +88,13 @@ class Catalog:
                 of_schema.append(quoted(table))
             columns.setdefault(table.lower(), []).append(quoted(column))
         functions: dict[str, None] = {}
-        for schema, function in self._shell.query(
-            "SELECT DISTINCT schema_name, function_name FROM duckdb_functions() "
+        table_functions: dict[str, None] = {}
+        for schema, function, of_table in self._shell.query(
+            "SELECT DISTINCT schema_name, function_name, function_type LIKE 'table%' "
+            "FROM duckdb_functions() "
             "WHERE regexp_matches(function_name, '^[a-z_]\\w*$') ORDER BY ALL"
         )[1]:
-            functions[function] = None
+            (table_functions if of_table else functions)[function] = None
             if schema != "main":
                 members.setdefault(schema.lower(), []).append(function)
                 schemas[quoted(schema)] = None
@@ -101,6 +104,7 @@ class Catalog:
             schemas=[s for s in schemas if s not in ("pg_catalog", "information_schema")],
             members=members,
             functions=list(functions),
+            table_functions=list(table_functions),
             settings=self._column("SHOW SETTINGS")
             + self._column("SELECT name FROM duckdb_settings() ORDER BY ALL"),
             keywords=sorted({*keywords, *_OWN_KEYWORDS}),

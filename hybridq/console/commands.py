@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Handler = Callable[["Shell", list[str]], bool | None]
 """Receives the arguments; False says that it failed and has said why."""
 
+_ALIKE = 0.5
+_TOLERANCE = 0.05
 _ARGUMENT = re.compile(r'"((?:[^"]|"")*)"|\'((?:[^\']|\'\')*)\'|(\S+)')
 
 
@@ -90,10 +92,13 @@ def run_command(shell: Shell, line: str) -> bool:
 
 
 def _near(name: str) -> str:
-    bare = {known[1:].lower(): known for known in sorted(REGISTRY) if known[0] == name[0]}
-    close = difflib.get_close_matches(name[1:].lower(), bare, n=3, cutoff=0.5)
-    begin = [known for known in bare if len(name) > 1 and known.startswith(name[1:].lower())]
-    found = [bare[known] for known in dict.fromkeys(begin[:3] + close)]
+    wanted = name[1:].lower()
+    known = sorted(entry for entry in REGISTRY if entry[0] == name[0])
+    found = [entry for entry in known if wanted and entry[1:].startswith(wanted)][:3]
+    if not found:
+        alike = {e: difflib.SequenceMatcher(None, wanted, e[1:]).ratio() for e in known}
+        best = max(alike.values(), default=0.0)
+        found = [e for e in known if alike[e] >= max(best - _TOLERANCE, _ALIKE)][:3]
     if found:
         return (
             "did you mean "

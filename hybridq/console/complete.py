@@ -14,8 +14,13 @@ from hybridq.console.splitter import Splitter, split_lines
 
 _WORD = re.compile(r'(?:"[^"]*|[^\W\d]\w*)$')
 _BEFORE = re.compile(r"([\w.]+|[(),.])\s*$")
+# A table and perhaps its alias, which the word after a table is unless it goes on with the clause.
 _MENTIONED = re.compile(
-    r'\b(?:from|join|into|update|table|on|,)\s+([\w."]+)(?:\s+(?:as\s+)?(\w+))?', re.I
+    r"""\b(?:from|join|into|update|table|on|,)\s+([\w."]+)(?:\s+(?:as\s+)?
+    (?!(?:join|inner|left|right|full|cross|natural|asof|semi|anti|positional|lateral|on|using|where
+    |group|order|having|qualify|window|limit|offset|union|except|intersect|set|values|select)\b)
+    (\w+))?""",
+    re.IGNORECASE | re.VERBOSE,
 )
 _RELATION_WORDS = {
     "from",
@@ -28,6 +33,8 @@ _RELATION_WORDS = {
     "analyze",
     "truncate",
 }
+_MAKING_WORDS = {"create", "drop", "alter"}
+_MADE = ("table", "index", "extension", "view", "schema", "or replace", "macro", "sequence", "type")
 _SETTING_WORDS = {"set", "reset", "show"}
 _COMMON = ("select", "from", "where", "order", "by", "limit", "insert", "into", "create", "table")
 
@@ -51,6 +58,8 @@ class SqlCompleter(Completer):
             yield from self._command(line.lstrip(), event)
         elif splitter.quote in ("'", "E'"):
             yield from self._files(line[line.rfind("'") + 1 :], event)
+        elif splitter.comment:
+            return
         elif splitter.quote in ("", '"'):
             yield from self._sql(splitter.take(), document.text_after_cursor)
 
@@ -94,8 +103,12 @@ class SqlCompleter(Completer):
             return
         if last_word in _RELATION_WORDS or _in_from_list(head):
             yield from _matching([*names.tables, *names.schemas], bare, len(word), "table")
-            if not bare:
-                return
+            if bare:
+                yield from _matching(names.table_functions, bare, len(word), "function")
+            return
+        if last_word in _MAKING_WORDS:
+            yield from _matching(_MADE, bare, len(word))
+            return
         if not word and not last_word:
             yield from _matching(_COMMON, "", 0)
             return

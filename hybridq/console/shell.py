@@ -123,6 +123,7 @@ class Shell:
     def _guarded(self, item: Item, source: str | None) -> bool:
         """Run one item; say in one line what went wrong."""
         self.interrupted = False
+        self._worker.reset()
         succeeded = True
         began = time.perf_counter()
         try:
@@ -141,7 +142,7 @@ class Shell:
             else:
                 report(error, debug=self.options.debug, item=item, source=source)
         else:
-            if self._worker.interrupted:
+            if self._worker.interrupted and not self.interrupted:
                 self.warn("too late to cancel: the statement was done")
                 self.interrupted = True
             return succeeded

@@ -43,6 +43,8 @@ class Splitter:
     def __init__(self) -> None:
         self.quote = ""
         """What ends the quote or comment that is open; '' outside of them."""
+        self.comment = False
+        """Whether the last line fed breaks off in a comment that the line's end would end."""
         self._parts: list[str] = []
         self._started = False
         self._start = (1, 1)
@@ -57,6 +59,7 @@ class Splitter:
     def feed(self, line: str) -> Iterator[Item]:
         """Take one line, with its line break, and yield what it completes."""
         begin = position = 0
+        self.comment = False
         if self._started and not self.quote and line.startswith("\\"):
             yield CommandLine(line.strip(), self._line)
             position = begin = len(line)
@@ -80,6 +83,7 @@ class Splitter:
                     self._parts.append(line[begin : position - 1])
                     yield self._statement()
                 elif token == "--":
+                    self.comment = not line.endswith("\n")
                     position = len(line)
                 else:
                     self._open(token)

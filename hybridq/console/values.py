@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from hybridq.console.images import sniff
+from hybridq.console.messages import counted
 
 _NUMERIC = re.compile(
     r"(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|BIGNUM|FLOAT|REAL|DOUBLE|DECIMAL(\(.*\))?)", re.ASCII
 )
 _FLOATS = re.compile(r"(FLOAT|REAL|DOUBLE)\[\d*\]")
+_ESCAPED = re.compile(r"['\\]")
 _VECTOR_SHOWN = 2
 _VECTOR_WHOLE = 4
 _HEX_BYTES = 12
@@ -69,8 +71,10 @@ def blob_cell(value: bytes) -> str:
     if image is not None:
         size = f" {image.width}×{image.height}" if image.width else ""
         return f"<{image.mime}{size}, {len(value):,} bytes>"
+    if not value:
+        return "<0 bytes>"
     more = "…" if len(value) > _HEX_BYTES else ""
-    return f"<{len(value):,} bytes: {value[:_HEX_BYTES].hex(' ')}{more}>"
+    return f"<{counted(len(value), 'byte')}: {value[:_HEX_BYTES].hex(' ')}{more}>"
 
 
 def to_text(value: Any, kind: str, *, nested: bool = False) -> str:
@@ -81,7 +85,7 @@ def to_text(value: Any, kind: str, *, nested: bool = False) -> str:
         case bool() | np.bool_():
             return "true" if value else "false"
         case str():
-            return "'" + value.replace("'", "''") + "'" if nested else value
+            return "'" + _ESCAPED.sub(r"\\\g<0>", value) + "'" if nested else value
         case float() | np.floating():
             return _float_text(value, kind)
         case Decimal():
@@ -91,11 +95,12 @@ def to_text(value: Any, kind: str, *, nested: bool = False) -> str:
         case timedelta():
             return str(value).replace(",", "")
         case Mapping():
-            inner = ", ".join(
-                f"{to_text(k, '', nested=True)}: {to_text(v, _field(kind, str(k)), nested=True)}"
+            sign = "=" if kind.startswith("MAP(") else ": "
+            pairs = [
+                to_text(k, "", nested=True) + sign + to_text(v, _field(kind, str(k)), nested=True)
                 for k, v in value.items()
-            )
-            return "{" + inner + "}"
+            ]
+            return "{" + ", ".join(pairs) + "}"
         case tuple() if not kind.endswith("]"):
             return "(" + ", ".join(to_text(v, "", nested=True) for v in value) + ")"
         case list() | tuple() | np.ndarray():
