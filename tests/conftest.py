@@ -1,9 +1,9 @@
 """Collects `*.test` scripts (see sqllogic.py); settings that all tests share.
 
-    pytest tests/sql/topk/forms.test            one script
-    pytest tests/sql/topk/forms.test:40         up to the record on line 40, checking that one
-    pytest tests/sql --config=all               under every configuration of tests/configs
-    pytest tests/sql/topk --complete            write what was answered into the scripts
+pytest tests/sql/topk/forms.test            one script
+pytest tests/sql/topk/forms.test:40         up to the record on line 40, checking that one
+pytest tests/sql --config=all               under every configuration of tests/configs
+pytest tests/sql/topk --complete            write what was answered into the scripts
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ class ScriptFile(pytest.File):
         if self.config.getoption("complete"):
             chosen = "default"
         for configuration in _configs(chosen, self.path):
-            yield ScriptItem.from_parent(
-                self, name=configuration.name, configuration=configuration
-            )
+            yield ScriptItem.from_parent(self, name=configuration.name, configuration=configuration)
 
 
 class ScriptItem(pytest.Item):

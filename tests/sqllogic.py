@@ -236,8 +236,9 @@ class Script:
         self.path, self.config, self.line = path, configuration, line
         self.records = parse(path.read_text())
         kinds = {r.kind for r in self.records} | {r.connection for r in self.records}
-        on_file = configuration.restart_each or bool(kinds - {"statement", "query", "require",
-                                                               "mirror", "main"})
+        on_file = configuration.restart_each or bool(
+            kinds - {"statement", "query", "require", "mirror", "main"}
+        )
         self.database = str(folder / "script.duckdb") if on_file else ":memory:"
         self.connections: dict[str, hybridq.Connection] = {}
         self.said: dict[str, list[str]] = {}
@@ -373,7 +374,8 @@ class Script:
             return None
         kind = record.args[1] if len(record.args) > 1 else "Error"
         first = str(error).splitlines()[0]
-        self.actual[record.span] = [re.sub(r"([\\^$*+?{}\[\]|()])", r"\\\1", first)]
+        if not record.expected:
+            self.actual[record.span] = [re.sub(r"([\\^$*+?{}\[\]|()])", r"\\\1", first)]
         if not isinstance(error, getattr(hybridq, kind)):
             return f"{type(error).__name__}, not {kind}: {error}"
         for pattern in record.expected:
@@ -391,7 +393,9 @@ class Script:
         for letter, *values in zip(letters, *rows, strict=True) if rows else ():
             kinds = {"I": int, "R": (float, Decimal)}.get(letter)
             if kinds and not all(v is None or isinstance(v, kinds) for v in values):
-                return f"a column of type {letter} holds {next(v for v in values if v is not None)!r}"
+                return (
+                    f"a column of type {letter} holds {next(v for v in values if v is not None)!r}"
+                )
         lines = _lines(rows, sort="rowsort" in record.args)
         if not theirs or "hybridq" not in record.engines:
             self.actual[record.span] = lines
