@@ -11,6 +11,7 @@ A segment that is missing or damaged is said once, and the index is rebuilt from
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import shutil
@@ -196,7 +197,8 @@ class Instance:
         for name in self.files.list(self.directory):
             leftover = name.endswith((SUFFIX, TEMPORARY_SUFFIX)) and name not in named
             if leftover:
-                self.files.remove(self.directory / name)
+                with contextlib.suppress(Error):
+                    self.files.remove(self.directory / name)
 
     def close(self) -> None:
         """Leave the instance; the last user closes it."""

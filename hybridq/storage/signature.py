@@ -1,38 +1,31 @@
 """Tell whether a DuckDB file was written since we last closed it.
 
-DuckDB counts a header iteration at every checkpoint and appends every other commit to the log, so
-(iteration, log size) changes with each write. It is recorded in `state.json` at a clean close.
+(size, time of change, log size), recorded in `state.json` at a clean close. The file itself is
+never opened here: closing it again would give up the locks that DuckDB holds on it, for POSIX
+drops all locks of a process on a file with the first descriptor that is closed.
 """
 
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 
 from hybridq.storage.files import Files
 
-_HEADERS = (4096, 8192)
+_STATE = "state.json"
 
 
 def signature(path: Path) -> list[int]:
-    """Return (header iteration, log size) of a database file, [] if there is none."""
+    """Return (size, time of change, log size) of a database file, [] if there is none."""
     if not path.exists():
         return []
-    with path.open("rb") as file:
-        head = file.read(3 * 4096)
-    iterations = [
-        struct.unpack_from("<Q", head, offset + 8)[0]
-        for offset in _HEADERS
-        if len(head) >= offset + 16
-    ]
-    wal = Path(f"{path}.wal")
-    return [max(iterations, default=0), wal.stat().st_size if wal.exists() else 0]
+    now, wal = path.stat(), Path(f"{path}.wal")
+    return [now.st_size, now.st_mtime_ns, wal.stat().st_size if wal.exists() else 0]
 
 
 def recorded(directory: Path) -> list[int] | None:
     """Return the signature of our last close, None if there is none to be read."""
-    state = directory / "state.json"
+    state = directory / _STATE
     if not state.exists():
         return None
     try:
@@ -45,4 +38,9 @@ def recorded(directory: Path) -> list[int] | None:
 def record(files: Files, directory: Path, path: Path) -> None:
     """Record the signature of a file that was closed."""
     data = json.dumps({"signature": signature(path)}).encode()
-    files.write_atomic(directory / "state.json", lambda sink: sink.write(data))
+    files.write_atomic(directory / _STATE, lambda sink: sink.write(data))
+
+
+def forget(files: Files, directory: Path) -> None:
+    """Have the next open compare the indexes with their tables."""
+    files.remove(directory / _STATE)
