@@ -154,7 +154,7 @@ def _index_line(index: dict[str, Any]) -> str:
         f"INDEX {index['name']} USING ann ({index['column']}): {index['metric']}, "
         f"{index['dim']} dimensions, {counted(int(index['rows'] or 0), 'row')}{waiting}, "
         f"{index['nlist']} lists, {size(int(index['size_bytes'] or 0))}"
-        + (f", attributes {attributes}" if attributes else "")
+        + (f"\n    with {attributes}" if attributes else "")
     )
 
 

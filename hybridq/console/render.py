@@ -47,18 +47,16 @@ def table(
 ) -> tuple[list[str], int]:
     """Return the lines of a table, and how many columns found no room; `types` adds their types."""
     box = _LINES if canvas.unicode else _PLAIN
-    formats = [cell(column) for column in columns]
-    texts = [
-        [canvas.null if v is None else canvas.text(f(v)) for f, v in zip(formats, row, strict=True)]
-        for row in rows
-    ]
+    texts, least = _cells(columns, rows, canvas, compact=False)
     kinds = [column.type.strip('"').lower() if types else "" for column in columns]
-    least = [max(map(display_width, texts_of), default=1) for texts_of in zip(*texts, strict=True)]
-    least = least or [1] * len(columns)
+    names = [display_width(canvas.text(column.name)) for column in columns]
     widths = [
-        max(display_width(canvas.text(column.name)), min(len(kind), _TYPE_SHOWN), width, 1)
-        for column, kind, width in zip(columns, kinds, least, strict=True)
+        max(name, min(len(kind), _TYPE_SHOWN), width, 1)
+        for name, kind, width in zip(names, kinds, least, strict=True)
     ]
+    if canvas.width is not None and sum(widths) + 3 * len(widths) + 1 > canvas.width:
+        texts, least = _cells(columns, rows, canvas, compact=True)
+        widths = [max(name, width, 1) for name, width in zip(names, least, strict=True)]
     shown = list(range(len(columns)))
     if canvas.width is not None:
         # Names may be cut, numbers never: half a number is another number.
@@ -97,6 +95,20 @@ def table(
     )
     lines.append(rule(box.bottom))
     return lines, hidden
+
+
+def _cells(
+    columns: Sequence[Column], rows: Sequence[Sequence[Any]], canvas: Canvas, *, compact: bool
+) -> tuple[list[list[str]], list[int]]:
+    """Return the texts of all cells, and the width of the widest one of each column."""
+    formats = [cell(column, compact=compact) for column in columns]
+    texts = [
+        [canvas.null if v is None else canvas.text(f(v)) for f, v in zip(formats, row, strict=True)]
+        for row in rows
+    ]
+    return texts, [
+        max((display_width(row[i]) for row in texts), default=1) for i in range(len(columns))
+    ]
 
 
 def _fit(widths: list[int], least: list[int], room: int) -> tuple[list[int], list[int]]:

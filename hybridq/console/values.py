@@ -49,32 +49,40 @@ def columns_of(description: Sequence[Sequence[Any]]) -> list[Column]:
     return [Column(str(entry[0]), str(entry[1])) for entry in description]
 
 
-def cell(column: Column) -> Callable[[Any], str]:
-    """Return the function that shortens values of `column` for a table; never called with None."""
+def cell(column: Column, *, compact: bool = False) -> Callable[[Any], str]:
+    """Return the function that shortens values of `column` for a table; never called with None.
+
+    `compact` shortens further what only describes a value, where there is little room.
+    """
     if _FLOATS.fullmatch(column.type):
-        return lambda value: _vector_cell(value, column.type)
+        return lambda value: _vector_cell(value, column.type, compact=compact)
     if column.type == "BLOB":
-        return lambda value: blob_cell(bytes(value))
+        return lambda value: blob_cell(bytes(value), compact=compact)
     return lambda value: to_text(value, column.type)
 
 
-def _vector_cell(value: Any, kind: str) -> str:
+def _vector_cell(value: Any, kind: str, *, compact: bool) -> str:
     if len(value) <= _VECTOR_WHOLE:
         return to_text(value, kind)
+    if compact:
+        return f"[… {len(value)}]"
     shown = ", ".join("NULL" if x is None else f"{x:.3g}" for x in value[:_VECTOR_SHOWN])
     return f"[{shown}, … {len(value)}]"
 
 
-def blob_cell(value: bytes) -> str:
+def blob_cell(value: bytes, *, compact: bool = False) -> str:
     """Return what a table says of a BLOB: what kind of image it is, or its first bytes."""
+    length = counted(len(value), "byte")
     image = sniff(value)
     if image is not None:
         size = f" {image.width}×{image.height}" if image.width else ""
-        return f"<{image.mime}{size}, {len(value):,} bytes>"
-    if not value:
-        return "<0 bytes>"
+        if compact:
+            return f"<{image.mime.removeprefix('image/')}{size}>"
+        return f"<{image.mime}{size}, {length}>"
+    if compact or not value:
+        return f"<{length}>"
     more = "…" if len(value) > _HEX_BYTES else ""
-    return f"<{counted(len(value), 'byte')}: {value[:_HEX_BYTES].hex(' ')}{more}>"
+    return f"<{length}: {value[:_HEX_BYTES].hex(' ')}{more}>"
 
 
 def to_text(value: Any, kind: str, *, nested: bool = False) -> str:
