@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,13 @@ def create(path: Path | str, count: int = 400, *, nlist: int = 8) -> None:
         if count:
             con.executemany("INSERT INTO photos VALUES (?, ?, ?)", rows(count))
         con.execute(f"CREATE INDEX photos_v ON photos USING ann (v) WITH (nlist = {nlist})")
+
+
+def copy_of(path: Path, folder: Path) -> Path:
+    """Copy a database with its segments, times included."""
+    shutil.copy2(path, folder)
+    shutil.copytree(f"{path}.hybridq", folder / f"{path.name}.hybridq")
+    return folder / path.name
 
 
 def content(con: Any) -> dict[int, tuple[str | None, tuple[float, ...] | None]]:

@@ -15,11 +15,16 @@ from tests.durability.album import DIM
 NEW = [float(i) for i in range(DIM)]
 
 
-@pytest.fixture
-def path(tmp_path):
-    file = tmp_path / "album.duckdb"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    file = tmp_path_factory.mktemp("album") / "album.duckdb"
     album.create(file)
     return file
+
+
+@pytest.fixture
+def path(made, tmp_path):
+    return album.copy_of(made, tmp_path)
 
 
 def damage(how, segment):
