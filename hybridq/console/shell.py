@@ -181,10 +181,14 @@ class Shell:
         if not sql.lstrip("(").lower().startswith(_READING):
             self.schema_version += 1
         cursor = self.call(lambda: self.connection.execute(sql))
-        if cursor.description is None:
-            self._status(cursor.rowcount, time.perf_counter() - began)
-        else:
-            self._show(cursor, columns_of(cursor.description), began)
+        try:
+            if cursor.description is None:
+                self._status(cursor.rowcount, time.perf_counter() - began)
+            else:
+                self._show(cursor, columns_of(cursor.description), began)
+        finally:
+            # Rows that nobody will look at must not be kept for the next statement.
+            self.call(cursor.close)
 
     def _status(self, rowcount: int, seconds: float) -> None:
         if self.interactive:

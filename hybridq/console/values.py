@@ -101,7 +101,7 @@ def to_text(value: Any, kind: str, *, nested: bool = False) -> str:
         case bytes() | bytearray() | memoryview():
             return "".join([_BYTE_TEXT[byte] for byte in bytes(value)])
         case timedelta():
-            return str(value).replace(",", "")
+            return _interval_text(value)
         case Mapping():
             sign = "=" if kind.startswith("MAP(") else ": "
             pairs = [
@@ -168,6 +168,14 @@ def _float_text(value: Any, kind: str) -> str:
     # A FLOAT comes as a Python float with digits that its 32 bits do not hold.
     number = np.float32(value) if kind in ("FLOAT", "REAL") else np.float64(value)
     return str(number)
+
+
+def _interval_text(value: timedelta) -> str:
+    days = f"{value.days} day{'' if value.days in (1, -1) else 's'}" if value.days else ""
+    minutes, seconds = divmod(value.seconds, 60)
+    time = f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}.{value.microseconds:06}"
+    rest = value.seconds or value.microseconds or not days
+    return " ".join(filter(None, [days, time.rstrip("0").rstrip(".") if rest else ""]))
 
 
 def _element(kind: str) -> str:

@@ -34,6 +34,9 @@ class Cursor(Protocol):
     def fetchmany(self, size: int, /) -> Sequence[Sequence[Any]]:
         """Return the next rows, none at the end."""
 
+    def close(self) -> None:
+        """Give up the rows that were not fetched."""
+
 
 class Connection(Protocol):
     """What the console uses of a hybridq connection."""
