@@ -291,14 +291,16 @@ class Instance:
         old = self.index_named(spec.name)
         total = manifest.first_row(duck, f"SELECT count(*) FROM {spec.table_name.sql()}")
         try:
-            write_part(
-                spec,
-                maintain.read_rows(duck, maintain.rows_query(spec)),
-                self.files,
-                path,
-                progress,
-                total=int(total[0]) if total else None,
-            )
+            # Closed at once on an error: an open result would block the connection.
+            with contextlib.closing(maintain.read_rows(duck, maintain.rows_query(spec))) as rows:
+                write_part(
+                    spec,
+                    rows,
+                    self.files,
+                    path,
+                    progress,
+                    total=int(total[0]) if total else None,
+                )
             part, size = open_part(spec, self.files, path)
             row = IndexRow(spec.name, definition.spec_to_json(spec), segment, duckdb.__version__)
             manifest.create_manifest(duck)

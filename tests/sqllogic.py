@@ -47,7 +47,7 @@ IGNORE = "<slt:ignore>"
 ENGINES = ("hybridq", "duckdb")
 _OURS = re.compile(
     r"\s*(CREATE\s+EXTENSION|REINDEX|EXPLAIN|SHOW|CREATE\s+INDEX.*USING\s+(ann|ivfflat|hnsw)"
-    r"|(SET|RESET)\s+(hybridq\.|(recall|nprobe|plan|calibration|on_bad_image)\b))",
+    r"|(SET|RESET)\s+(SESSION\s+)?(hybridq\.|(recall|nprobe|plan|calibration|on_bad_image)\b))",
     re.IGNORECASE | re.DOTALL,
 )
 _LIMIT = re.compile(r"\bLIMIT\s+(\d+|\?)\s*$", re.IGNORECASE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
@@ -295,7 +296,7 @@ def _explain_topk(session: Host, topk: TopK, parameters: Parameters, *, analyze:
         index=bound.spec.name if bound is not None else None,
         metric=topk.distance.metric.name.lower(),
         limit=bound.limit if bound is not None else None,
-        filters=[c.text for c in topk.conjuncts],
+        filters=[re.sub(r"\$hq\d+", "?", c.text) for c in topk.conjuncts],
         covered=bound is not None and not _by_duckdb(decision) and is_covered(bound),
         decision=decision,
         actual=actual,

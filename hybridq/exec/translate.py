@@ -47,4 +47,6 @@ def translate(error: BaseException) -> errors.Error:
         return errors.OperationalError("the statement was cancelled")
     if isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException)):
         kind = errors.DataError
+    if "dimensions must be equal" in message:
+        kind = errors.DataError
     return kind(message.rstrip(), hint=hint, position=position)

@@ -16,7 +16,8 @@ import numpy as np
 from hybridq.errors import Error
 from hybridq.exec.result import Field, Row
 from hybridq.exec.transaction import Transaction
-from hybridq.index.build import not_finite, wrong_dimension
+from hybridq.index.attributes import cannot_hold, reserved_value
+from hybridq.index.build import not_finite, shown_key, wrong_dimension
 from hybridq.index.ivf import IndexSpec
 from hybridq.index.maintain import key_arrays
 from hybridq.index.state import IndexState
@@ -78,11 +79,21 @@ def run_captured(
 
 
 def _check(spec: IndexSpec) -> str:
-    """Return SQL: NULL for a good vector, minus its length for a wrong one, 1 if not finite."""
+    """Return SQL: NULL for a row the index can hold, else the verdict `_refusal` explains.
+
+    Minus its length for a vector of another dimension, 1 for one with a component that is NULL or
+    not finite, 2 + i for a value that column i cannot have.
+    """
     vector = f"CAST({quote(spec.column)} AS FLOAT[])"
+    attributes = "".join(
+        f"WHEN {quote(c.name)} = '{reserved_value(c.type)}'::{c.type.sql} THEN {2 + i} "
+        for i, c in enumerate(spec.columns)
+        if reserved_value(c.type) is not None
+    )
     return (
-        f"CASE WHEN {quote(spec.column)} IS NULL THEN NULL "
+        f"CASE {attributes}WHEN {quote(spec.column)} IS NULL THEN NULL "
         f"WHEN len({vector}) <> {spec.dim} THEN -len({vector}) "
+        f"WHEN list_aggregate({vector}, 'count') <> {spec.dim} THEN 1 "
         f"WHEN NOT COALESCE(isfinite(list_sum(CAST({vector} AS DOUBLE[]))), false) THEN 1 END"
     )
 
@@ -90,11 +101,13 @@ def _check(spec: IndexSpec) -> str:
 def _refuse_bad(execute: Execute, spec: IndexSpec, rows: list[Row], start: int, stop: int) -> None:
     bad = next((row for row in rows if row[stop] is not None), None)
     if bad is not None:
-        raise _bad_vector(execute, spec, bad[start:stop], int(bad[stop]))
+        raise _refusal(execute, spec, bad[start:stop], int(bad[stop]))
 
 
-def _bad_vector(execute: Execute, spec: IndexSpec, key: Row, verdict: int) -> Error:
-    shown = ", ".join(repr(v) if isinstance(v, str) else str(v) for v in key)
+def _refusal(execute: Execute, spec: IndexSpec, key: Row, verdict: int) -> Error:
+    shown = shown_key(key)
+    if verdict >= 2:
+        return cannot_hold(spec.columns[verdict - 2].type)
     if verdict <= 0:
         return wrong_dimension(spec, -verdict, shown)
     condition = " AND ".join(f"{quote(c.name)} = ?" for c in spec.key_columns)

@@ -125,8 +125,22 @@ class Encoded:
     dictionary: pa.Array | None
 
 
+def reserved_value(kind: AttributeType) -> int | None:
+    """Return the one value of BIGINT or UBIGINT that no key is left for: NULL has it."""
+    return {"BIGINT": NULL_KEY, "UBIGINT": 2**64 - 1}.get(kind.sql)
+
+
+def cannot_hold(kind: AttributeType) -> DataError:
+    """Return the error for a column with its type's reserved value."""
+    return DataError(
+        f"a column of type {kind.sql} holds the value {reserved_value(kind)}, "
+        "which a vector index cannot hold",
+        hint="leave the column out with INCLUDE (…)",
+    )
+
+
 def encode(column: pa.ChunkedArray | pa.Array, kind: AttributeType) -> Encoded:
-    """Encode one column; raises DataError for the one BIGINT that is reserved for NULL."""
+    """Encode one column; raises DataError for a reserved value."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if kind.has_dictionary:
         return _encode_dictionary(array)
@@ -135,10 +149,7 @@ def encode(column: pa.ChunkedArray | pa.Array, kind: AttributeType) -> Encoded:
     if nulls.any():
         keys = np.where(nulls, NULL_KEY, keys)
     if (keys == NULL_KEY).sum() != nulls.sum():
-        raise DataError(
-            f"a column of type {kind.sql} holds the value {NULL_KEY}, which the index reserves",
-            hint="leave the column out with INCLUDE (…)",
-        )
+        raise cannot_hold(kind)
     return Encoded(np.ascontiguousarray(keys, dtype=np.int64), None)
 
 
@@ -154,10 +165,7 @@ def _booleans(array: pa.Array, kind: AttributeType) -> Keys:
 def _unsigned(array: pa.Array, kind: AttributeType) -> Keys:
     values = np.asarray(pc.fill_null(array, 0)).astype(np.uint64)
     if values.size and values.max() == np.uint64(2**64 - 1):
-        raise DataError(
-            f"a column of type {kind.sql} holds {2**64 - 1}, which the index cannot hold",
-            hint="leave the column out with INCLUDE (…)",
-        )
+        raise cannot_hold(kind)
     shifted = values ^ np.uint64(2**63)
     return shifted.view(np.int64) + 1
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,12 @@ def default_nlist(rows: int) -> int:
     return max(1, min(65_536, 2 * math.isqrt(rows)))
 
 
-def vectors_of(column: pa.Array, spec: IndexSpec) -> tuple[npt.NDArray[np.bool_], Float32s]:
+def vectors_of(batch: pa.RecordBatch, spec: IndexSpec) -> tuple[npt.NDArray[np.bool_], Float32s]:
     """Return (valid (n,), vectors of the valid rows (m, d) float32).
 
     Raises DataError for a vector of another dimension.
     """
+    column = batch.column("v")
     valid = np.asarray(column.is_valid())
     present = column if column.null_count == 0 else column.drop_null()
     lengths = np.asarray(
@@ -56,7 +57,10 @@ def vectors_of(column: pa.Array, spec: IndexSpec) -> tuple[npt.NDArray[np.bool_]
     )
     wrong = lengths != spec.dim
     if wrong.any():
-        raise wrong_dimension(spec, int(lengths[int(np.argmax(wrong))]), None)
+        first = int(np.argmax(wrong))
+        row = int(np.flatnonzero(valid)[first])
+        key = [batch.column(f"c{i}")[row].as_py() for i in range(spec.key_count)]
+        raise wrong_dimension(spec, int(lengths[first]), shown_key(key))
     flat = np.asarray(present.flatten().cast(pa.float32()))
     return valid, np.ascontiguousarray(flat.reshape(len(present), spec.dim))
 
@@ -96,7 +100,7 @@ class _Rows:
             for store, name in zip(columns, names, strict=True):
                 store.append(batch.column(name))
             hashes.append(np.asarray(batch.column("h")).astype(np.uint64))
-            found, rows = vectors_of(batch.column("v"), spec)
+            found, rows = vectors_of(batch, spec)
             valid.append(found)
             vectors.append(rows)
             progress.advance(len(found))
@@ -146,7 +150,12 @@ class _Rows:
         """Return the key of a row for a message."""
         part = _loose_part(self)
         values = [part.values(i, np.array([position]))[0] for i in range(self.spec.key_count)]
-        return ", ".join(repr(v) if isinstance(v, str) else str(v) for v in values)
+        return shown_key(values)
+
+
+def shown_key(values: Sequence[Any]) -> str:
+    """Return the key of a row for a message."""
+    return ", ".join(repr(v) if isinstance(v, str) else str(v) for v in values)
 
 
 def _concatenate(arrays: list[npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:

@@ -6,7 +6,7 @@ index c0, c1 … so that no user's name can clash.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,10 +42,10 @@ def rows_query(spec: IndexSpec) -> str:
     )
 
 
-def read_rows(duck: Duck, query: str) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of `query` in batches of bounded size."""
-    reader = duck.sql(query).to_arrow_reader(_BATCH_ROWS)
-    yield from reader
+def read_rows(duck: Duck, query: str) -> Generator[pa.RecordBatch, None, None]:
+    """Yield the rows of `query` in batches of bounded size; closing it frees the connection."""
+    with duck.sql(query).to_arrow_reader(_BATCH_ROWS) as reader:
+        yield from reader
 
 
 def read_keys(duck: Duck, spec: IndexSpec, keys: Sequence[pa.Array]) -> Iterator[pa.RecordBatch]:
