@@ -19,7 +19,7 @@ from hybridq.console.messages import counted, duration, notice, report
 from hybridq.console.splitter import CommandLine, Item, Statement, split, split_lines
 from hybridq.console.values import Column, columns_of
 from hybridq.console.worker import Connection, Cursor, Worker
-from hybridq.errors import Error, OperationalError
+from hybridq.errors import Error, OperationalError, ProgrammingError
 
 T = TypeVar("T")
 
@@ -178,6 +178,10 @@ class Shell:
 
     def _statement(self, sql: str) -> None:
         began = time.perf_counter()
+        if any("\ud800" <= character <= "\udfff" for character in sql):
+            raise ProgrammingError(
+                "the statement is no valid text", hint="is the terminal's encoding UTF-8?"
+            )
         if not sql.lstrip("(").lower().startswith(_READING):
             self.schema_version += 1
         cursor = self.call(lambda: self.connection.execute(sql))

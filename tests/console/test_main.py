@@ -98,6 +98,7 @@ ERRORS = [
     "attach '/nonexistent/dir/x.db'",
     "select * from 'nofile.parquet'",
     "select ?",
+    "select '\udce9'",
     "\\nosuch",
     ".nosuch",
     "\\d nosuch",
