@@ -37,7 +37,8 @@ from hybridq.sql.lexical import (
     split_script,
     type_edits,
 )
-from hybridq.sql.topk import DISTANCE_WORDS, NotTopK, has_operator, recognise, rewrite_operators
+from hybridq.sql.operators import has_operator, rewrite_operators
+from hybridq.sql.topk import DISTANCE_WORDS, NotTopK, recognise
 
 _QUERIES = ("SELECT", "WITH", "FROM", "VALUES", "(", "TABLE")
 _DML = ("INSERT", "UPDATE", "DELETE")

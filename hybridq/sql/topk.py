@@ -13,7 +13,6 @@ import re
 from dataclasses import dataclass
 
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
 from hybridq.nodes import (
@@ -34,8 +33,9 @@ from hybridq.nodes import (
     TableName,
     TopK,
 )
-from hybridq.sql.dialect import OPERATOR_TOKENS, generate, parse_tree
+from hybridq.sql.dialect import generate, parse_tree
 from hybridq.sql.lexical import Piece, piece_of
+from hybridq.sql.operators import has_operator
 from hybridq.sql.predicate import conjuncts, leaf_of, strip, value_of
 from hybridq.sql.slices import Slices
 
@@ -388,17 +388,3 @@ def _radius(node: exp.Expr, text: str, scope: _Scope, order: Distance) -> Radius
     if (distance.metric, distance.column.lower()) != (order.metric, order.column.lower()):
         return None
     return Radius(distance, value, isinstance(node, exp.LTE | exp.GTE), text)
-
-
-def has_operator(piece: Piece) -> bool:
-    """Tell whether a distance operator occurs."""
-    return any(t.token_type in OPERATOR_TOKENS for t in piece.tokens)
-
-
-def rewrite_operators(piece: Piece) -> str | None:
-    """Return the statement with distance operators as functions, None if it cannot be parsed."""
-    try:
-        tree = parse_tree(list(piece.tokens), piece.text)
-    except SqlglotError:
-        return None
-    return generate(tree) if tree is not None else None
