@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         description="SQL console of hybridq: tables, vectors and images in one query.",
         epilog="Without -c, -f or a pipe on stdin the console is interactive. The exit status is 1 "
         "when a statement failed. HYBRIDQ_HISTORY names the history file, HYBRIDQ_PICTURES how "
-        "pictures are shown (kitty, iterm2, sixel, truecolor, 256, none); NO_COLOR turns colours off.",
+        "pictures are shown (kitty, iterm2, sixel, truecolor, 256, none); NO_COLOR is heeded.",
         allow_abbrev=False,
     )
     parser.add_argument(
