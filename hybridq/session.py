@@ -13,6 +13,7 @@ A session owns one DuckDB connection and is used by one thread at a time.
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
@@ -73,7 +74,7 @@ class Session:
         self._tables: dict[TableName, TableInfo | None] = {}
         self._triggers: bool | None = None
         self._epoch = instance.epoch
-        self._pending: Pending | None = None
+        self._pending: weakref.ref[Pending] | None = None
         self.standard_order = True
 
     # -- one statement after the other ----------------------------------------
@@ -112,7 +113,7 @@ class Session:
         """Run one statement; a failure inside a transaction is remembered."""
         if not isinstance(statement, Transaction):
             self._refuse_failed()
-            if not self.autocommit and self.transaction is None:
+            if not self.autocommit and self.transaction is None and not self._commits(statement):
                 self.begin()
         context = self.instance.functions.context
         context.settings = self.settings
@@ -125,6 +126,12 @@ class Session:
         except Error as error:
             self._remember_failure(error)
             raise
+
+    def _commits(self, statement: Statement) -> bool:
+        """Tell whether a statement commits on its own, so that no transaction begins for it."""
+        if isinstance(statement, DropIndex):
+            return self.instance.index_named(statement.name) is not None
+        return isinstance(statement, CreateIndex | Reindex)
 
     def _dispatch(self, statement: Statement, parameters: Parameters) -> Result:
         match statement:
@@ -163,9 +170,14 @@ class Session:
     # -- DuckDB ---------------------------------------------------------------
 
     def free_connection(self) -> None:
-        """Drain the result that DuckDB still holds: its connection is needed."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
+        """Drain the result that DuckDB still holds, or drop it if nobody has it any more."""
+        held, self._pending = self._pending, None
+        if held is None:
+            return
+        pending = held()
+        if pending is None:
+            self.duck.abort()
+        else:
             pending.drain()
 
     def query(self, text: str, parameters: Any) -> tuple[list[Field], list[Row]]:
@@ -200,8 +212,9 @@ class Session:
         if not description:
             return Result(None, [])
         fields = [Field(d[0], str(d[1])) for d in description]
-        self._pending = Pending(duck, fields, self.failed)
-        return self._pending
+        pending = Pending(duck, fields, self.failed)
+        self._pending = weakref.ref(pending)
+        return pending
 
     def run_many(self, text: str, rows: Sequence[Parameters]) -> Result:
         """Run one statement for each set of parameters, all in one transaction."""

@@ -192,6 +192,12 @@ class Connection:
         with self._lock:
             return self.check_open().run_many(text, rows)
 
+    def drop(self, result: Result) -> None:
+        """Forget the rest of a cursor's result."""
+        with self._lock:
+            if self._session is not None:
+                result.discard()
+
     def frame(self, result: Result, method: str) -> Any:
         """Return a result in columns for a cursor."""
         with self._lock:

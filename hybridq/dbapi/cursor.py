@@ -34,7 +34,7 @@ class Cursor:
         Parameters are a sequence for `?` and `$1`, or a mapping for `:name` and `$name`.
         """
         connection = self._open()
-        self._result = None
+        self._drop()
         _check_operation(operation)
         _check_parameters(parameters)
         self._result = connection.run(operation, adapt_all(parameters))
@@ -43,7 +43,7 @@ class Cursor:
     def executemany(self, operation: str, seq_of_parameters: Sequence[Parameters]) -> Cursor:
         """Run one statement for each set of parameters, all or nothing."""
         connection = self._open()
-        self._result = None
+        self._drop()
         _check_operation(operation)
         rows = []
         for parameters in seq_of_parameters:
@@ -155,8 +155,8 @@ class Cursor:
 
     def close(self) -> None:
         """Close the cursor; using it afterwards is an error."""
+        self._drop()
         self._connection = None
-        self._result = None
 
     def __enter__(self) -> Cursor:
         return self
@@ -168,6 +168,11 @@ class Cursor:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _drop(self) -> None:
+        result, self._result = self._result, None
+        if result is not None and self._connection is not None:
+            self._connection.drop(result)
 
     def _open(self) -> Connection:
         if self._connection is None:

@@ -96,7 +96,7 @@ def adapt(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
-    for method in ("to_pylist", "to_list"):
+    for method in ("to_pylist", "to_list", "as_py"):
         convert = getattr(value, method, None)
         if convert is not None:
             return convert()

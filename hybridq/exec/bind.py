@@ -34,6 +34,7 @@ from hybridq.nodes import (
     QueryVector,
     TopK,
     Value,
+    quote,
 )
 from hybridq.storage.manifest import TableInfo
 
@@ -57,6 +58,13 @@ class BoundTopK:
     sort_columns: tuple[SortColumn, ...]
     parameters: Mapping[str, Any]
     query_key: bytes
+
+    @property
+    def source(self) -> str:
+        """The table as a FROM clause has it: with its alias, if the statement gave it one."""
+        alias = self.topk.table.alias
+        name = self.spec.table_name.sql()
+        return name if alias is None else f"{name} AS {quote(alias)}"
 
     @property
     def wanted(self) -> int:

@@ -10,9 +10,7 @@ import pyarrow as pa
 from hybridq.exec.bind import BoundTopK
 from hybridq.index.ivf import Int64s
 from hybridq.index.maintain import plain_keys
-from hybridq.index.search import (
-    positions_by_key,
-)
+from hybridq.index.search import positions_by_key
 from hybridq.nodes import quote
 from hybridq.sql.lexical import used_parameters
 
@@ -25,7 +23,7 @@ def positions_by_duckdb(bound: BoundTopK, query: QueryArrow) -> list[Int64s]:
     alias = quote(table.alias or table.name)
     keys = ", ".join(f"{alias}.{quote(c.name)} AS k{i}" for i, c in enumerate(spec.key_columns))
     where = " AND ".join(f"({c.text})" for c in bound.conjuncts)
-    text = f"{bound.topk.with_text}SELECT {keys} FROM {spec.table_name.sql()} AS {alias}"
+    text = f"{bound.topk.with_text}SELECT {keys} FROM {bound.source}"
     if where:
         text += f" WHERE {where}"
     given = {name: bound.parameters[name] for name in used_parameters(text)}

@@ -175,7 +175,7 @@ def _fetch(
     )
     names = [f"{quote(alias)}.{quote(c.name)}" for c in spec.key_columns]
     key_items = ", ".join(f"{n} AS __hybridq_key{i}" for i, n in enumerate(names))
-    source = f"{spec.table_name.sql()} AS {quote(alias)}"
+    source = bound.source
     given: dict[str, Any] = {}
     if len(names) == 1 and 0 < len(hits) <= _IN_LIST:
         for i, key in enumerate(keys[0]):

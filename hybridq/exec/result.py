@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from hybridq.errors import NotSupportedError
 from hybridq.exec.translate import translate
 from hybridq.nodes import quote
 
@@ -64,6 +66,10 @@ class Result:
     def drain(self) -> None:
         """Bring all rows into memory."""
 
+    def discard(self) -> None:
+        """Forget the rows that are left."""
+        self._rows, self._at = [], 0
+
 
 class Pending(Result):
     """A result that DuckDB still holds; `failed` is told when fetching it fails."""
@@ -110,7 +116,27 @@ class Pending(Result):
                 raise self._failed(error) from error
             self._duck = None
             return frame
+        if self._duck is not None and method in ("to_arrow_table", "pl"):
+            table = self._arrow(self._duck)
+            self._duck = None
+            return table if method == "to_arrow_table" else _polars(table)
         return super().frame(method, duck)
+
+    def _arrow(self, duck: duckdb.DuckDBPyConnection) -> pa.Table:
+        try:
+            with warnings.catch_warnings():
+                # DuckDB would rather run the query again as a relation; it is running already.
+                warnings.simplefilter("ignore", UserWarning)
+                return duck.to_arrow_table()
+        except (duckdb.Error, RuntimeError) as error:
+            raise self._failed(error) from error
+
+    def discard(self) -> None:
+        """Forget the rows that are left, without reading them."""
+        if self._duck is not None:
+            self._duck.abort()
+            self._duck = None
+        super().discard()
 
     def drain(self) -> None:
         """Bring the rest into memory; the connection is needed."""
@@ -119,6 +145,16 @@ class Pending(Result):
             rest = self.fetch(None)
             # Rows fetched already keep their count, not their contents.
             self._rows, self._at = [()] * before + rest, before
+
+
+def _polars(table: pa.Table) -> Any:
+    try:
+        import polars
+    except ImportError as error:
+        raise NotSupportedError(
+            "polars is not installed", hint="install it, or use arrow() or df()"
+        ) from error
+    return polars.from_arrow(table)
 
 
 def typed_select(
