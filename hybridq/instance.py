@@ -11,13 +11,11 @@ A segment that is missing or damaged is said once, and the index is rebuilt from
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import shutil
 import tempfile
 import threading
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -33,7 +31,7 @@ from hybridq.errors import (
 )
 from hybridq.functions import Functions
 from hybridq.index import maintain
-from hybridq.index.build import open_part, write_part
+from hybridq.index.build import open_part
 from hybridq.index.ivf import IndexSpec, Snapshot
 from hybridq.index.measure import unit_costs
 from hybridq.index.state import IndexState
@@ -41,15 +39,15 @@ from hybridq.nodes import CreateIndex
 from hybridq.pipelines import StoredPipelines
 from hybridq.plan.cost import UnitCosts
 from hybridq.progress import NoProgress, Progress
+from hybridq.segments import build_segment, remove_leftovers
 from hybridq.storage import manifest, signature
 from hybridq.storage.database import open_duckdb
-from hybridq.storage.files import TEMPORARY_SUFFIX, OsFiles
+from hybridq.storage.files import OsFiles
 from hybridq.storage.manifest import IndexRow, TableInfo
 
 log = logging.getLogger(__name__)
 
 MEMORY = ":memory:"
-SUFFIX = ".seg"
 _REBUILD_MIN_BYTES = 16 << 20
 _REBUILD_SHARE = 0.25
 
@@ -111,7 +109,8 @@ class Instance:
                 if name in extensions.installed():
                     extensions.load(name)(self.functions)
             self._load(before)
-            self._remove_leftovers()
+            if not self.read_only and self.path != MEMORY:
+                remove_leftovers(self.duck, self.files, self.directory)
         except BaseException:
             self.duck.close()
             raise
@@ -187,18 +186,6 @@ class Instance:
             f"{len(keys[0]):,} rows of {state.spec.schema}.{state.spec.table} were changed by "
             f'another program; index "{state.name}" was brought up to date'
         )
-
-    def _remove_leftovers(self) -> None:
-        """Remove segments that no index names: a crash came between the file and the manifest."""
-        if self.read_only or self.path == MEMORY:
-            return
-        known = manifest.indexes(self.duck) if manifest.has_manifest(self.duck) else []
-        named = {row.segment for row in known}
-        for name in self.files.list(self.directory):
-            leftover = name.endswith((SUFFIX, TEMPORARY_SUFFIX)) and name not in named
-            if leftover:
-                with contextlib.suppress(Error):
-                    self.files.remove(self.directory / name)
 
     def close(self) -> None:
         """Leave the instance; the last user closes it."""
@@ -284,37 +271,8 @@ class Instance:
             self.epoch += 1
 
     def _build(self, duck: duckdb.DuckDBPyConnection, spec: IndexSpec, progress: Progress) -> None:
-        """Write the segment, then name it in the manifest: in this order none is ever missing."""
-        self.files.make_dir(self.directory)
-        segment = f"{_file_stem(spec.name)}-{uuid.uuid4().hex[:12]}{SUFFIX}"
-        path = self.directory / segment
         old = self.index_named(spec.name)
-        total = manifest.first_row(duck, f"SELECT count(*) FROM {spec.table_name.sql()}")
-        try:
-            # Closed at once on an error: an open result would block the connection.
-            with contextlib.closing(maintain.read_rows(duck, maintain.rows_query(spec))) as rows:
-                write_part(
-                    spec,
-                    rows,
-                    self.files,
-                    path,
-                    progress,
-                    total=int(total[0]) if total else None,
-                )
-            part, size = open_part(spec, self.files, path)
-            row = IndexRow(spec.name, definition.spec_to_json(spec), segment, duckdb.__version__)
-            manifest.create_manifest(duck)
-            duck.execute("BEGIN")
-            try:
-                manifest.put_index(duck, row, [c.type.sql for c in spec.key_columns])
-                duck.execute("COMMIT")
-            except BaseException:
-                duck.execute("ROLLBACK")
-                raise
-        except BaseException:
-            if path.exists():
-                self.files.remove(path)
-            raise
+        part, size, segment = build_segment(duck, spec, self.files, self.directory, progress)
         # No version comes twice, for an index dropped and made again neither.
         version = next(self._builds) << 32
         snapshot = Snapshot(spec=spec, parts=(part,), version=version, size_bytes=size)
@@ -430,10 +388,6 @@ class Instance:
 
     def _fits(self, spec: IndexSpec) -> bool:
         return definition.unfit(spec, self.duck) is None
-
-
-def _file_stem(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
 
 
 def _unit(costs: Mapping[str, float]) -> UnitCosts:
