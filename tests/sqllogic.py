@@ -288,7 +288,7 @@ class Script:
         for (line, wanted), seen in self.recalls.items():
             if (mean := sum(seen) / len(seen)) < wanted:
                 self.failures.append(
-                    f"{self.path}:{line}: mean recall {mean:.3f} of {len(seen)} queries, not {wanted}"
+                    f"{self.path}:{line}: mean recall {mean:.3f} of {len(seen)} queries < {wanted}"
                 )
 
     def _selected(self, record: Record) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hybridq.exec.host import Host, Parameters
+from hybridq.exec.host import Host, Parameters, drop_view
 from hybridq.exec.result import Result
 from hybridq.nodes import Write
 from hybridq.sql.lexical import apply_edits, piece_of, placeholders
@@ -38,7 +38,7 @@ def insert_many(session: Host, write: Write, rows: Sequence[Parameters]) -> Resu
         text = f"{values.head}SELECT {row} FROM {_VIEW}{values.tail}"
         return session.run_statement(replace(write, text=text, single_values=None), None)
     finally:
-        session.duck.unregister(_VIEW)
+        drop_view(session, _VIEW)
 
 
 def _row_text(row: str) -> tuple[str, list[int | str]]:
@@ -77,6 +77,11 @@ def _table(rows: Sequence[Parameters], names: Sequence[int | str]) -> pa.Table |
 
 
 def _column(values: list[Any]) -> pa.Array:
+    # DuckDB reads no half floats.
+    values = [
+        v.astype(np.float32) if isinstance(v, np.ndarray) and v.dtype == np.float16 else v
+        for v in values
+    ]
     if all(isinstance(v, np.ndarray) and v.ndim == 1 for v in values):
         sizes = {(len(v), v.dtype) for v in values}
         if len(sizes) == 1:

@@ -7,21 +7,23 @@ changed before COMMIT.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import duckdb
 
 from hybridq.exec.blobs import name_file, with_batched_files
 from hybridq.exec.bulk import insert_many
-from hybridq.exec.host import Host, Parameters, duck_parameters
+from hybridq.exec.host import Host, Parameters, drop_view, duck_parameters
 from hybridq.exec.reader import FileBatches
 from hybridq.exec.result import Result
 from hybridq.exec.statements import check_schema
 from hybridq.exec.transaction import Transaction as Tx
+from hybridq.exec.transaction import catch_up
 from hybridq.exec.write import check_table, is_opaque, run_captured
 from hybridq.index.state import IndexState
-from hybridq.nodes import AnyTable, Passthrough, Statement, Write
+from hybridq.nodes import AnyTable, Passthrough, Statement, TableName, Write
+from hybridq.storage.manifest import TableInfo
 
 
 def run_passthrough(session: Host, statement: Passthrough, parameters: Parameters) -> Result:
@@ -41,7 +43,7 @@ def _run_passthrough(session: Host, statement: Passthrough, text: str, given: An
     _note_write(session)
     states = _written_by(session, statement)
     if states and not (statement.schema_change and _keeps_rows(statement.text)):
-        return _opaque(session, statement, text, given, states)
+        return _opaque(session, statement, text, given)
 
     def work(transaction: Tx) -> Result:
         result = session.run_duck(text, given, read=False)
@@ -58,7 +60,20 @@ def _run_passthrough(session: Host, statement: Passthrough, text: str, given: An
     if statement.schema_change:
         result.drain()
         session.schema_changed()
+    elif statement.writes is not None and session.transaction is None:
+        result.drain()
+        session.free_connection()
+        _catch_up(session, lambda: _written_by(session, statement))
     return result
+
+
+def _catch_up(session: Host, written: Callable[[], list[IndexState]]) -> None:
+    """Show a write that committed by itself to an index that was built while it ran."""
+    if session.transaction is None:
+        with session.instance.lock:
+            states = written()
+            if states:
+                catch_up(session.duck, states, session.instance)
 
 
 @contextlib.contextmanager
@@ -78,7 +93,7 @@ def _release(session: Host, views: Mapping[str, FileBatches]) -> None:
         session.free_connection()
         session.progress.finish()
     for view in views:
-        session.duck.unregister(view)
+        drop_view(session, view)
 
 
 def _note_write(session: Host) -> None:
@@ -116,12 +131,11 @@ def _written_by(session: Host, statement: Passthrough) -> list[IndexState]:
     return session.instance.indexes_of(table) if table is not None else []
 
 
-def _opaque(
-    session: Host, statement: Passthrough, text: str, given: Any, states: list[IndexState]
-) -> Result:
+def _opaque(session: Host, statement: Passthrough, text: str, given: Any) -> Result:
     """Run a write whose rows cannot be captured: its changes are found before COMMIT."""
 
     def work(transaction: Tx) -> Result:
+        states = _written_by(session, statement)  # as they are in this transaction's snapshot
         for state in states:
             transaction.begin_write(state, session)
         result = session.run_duck(text, given, read=False, counts=statement.counts)
@@ -150,40 +164,44 @@ def run_write(session: Host, write: Write, parameters: Parameters) -> Result:
     """Run INSERT, UPDATE or DELETE; keys of an indexed table's rows are captured."""
     given = duck_parameters(parameters, named=write.rewritten)
     table = session.describe(write.table)
-    states = session.instance.indexes_of(table) if table is not None else []
     _note_write(session)
     text, given, views = with_batched_files(session, write.text, given)
     try:
         with _files_named(session, views):
-            return _run_write(session, write, text, given, states)
+            return _run_write(session, write, text, given, table)
     finally:
         _release(session, views)
 
 
 def _run_write(
-    session: Host, write: Write, text: str, given: Any, states: list[IndexState]
+    session: Host, write: Write, text: str, given: Any, table: TableInfo | None
 ) -> Result:
+    def written() -> list[IndexState]:
+        return session.instance.indexes_of(table) if table is not None else []
+
+    def plain(writes: TableName | AnyTable) -> Passthrough:
+        return Passthrough(text=text, writes=writes, counts=not write.has_returning)
+
     if session.instance.indexes and session.has_triggers():
         # A trigger may write any table, and RETURNING does not show it.
-        every = list(session.instance.indexes.values())
-        plain = Passthrough(text=text, writes=AnyTable(), counts=not write.has_returning)
-        return _opaque(session, plain, text, given, every)
-    if not states:
+        return _opaque(session, plain(AnyTable()), text, given)
+    if not written():
         result = session.run_duck(
             text, given, read=write.has_returning, counts=not write.has_returning
         )
         result.drain()
         session.free_connection()
+        _catch_up(session, written)
         return result
-    if is_opaque(write, states):
-        plain = Passthrough(text=text, writes=write.table, counts=not write.has_returning)
-        return _opaque(session, plain, text, given, states)
+    if is_opaque(write, written()):
+        return _opaque(session, plain(write.table), text, given)
 
     def work(transaction: Tx) -> Result:
-        written = run_captured(
+        states = written()  # as they are in this transaction's snapshot
+        captured = run_captured(
             session.duck.execute, write, text, given, states, transaction, session
         )
-        return Result(written.fields, written.rows, rowcount=written.count)
+        return Result(captured.fields, captured.rows, rowcount=captured.count)
 
     return session.in_transaction(work)
 

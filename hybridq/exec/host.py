@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -70,6 +71,15 @@ class Host(Protocol):
 
     def in_transaction(self, work: Callable[[Transaction], Result]) -> Result:
         """Run `work` in the open transaction, or in one of its own."""
+
+
+def drop_view(session: Host, name: str) -> None:
+    """Take a registered view of ours away.
+
+    In a transaction that a statement's failure has aborted it goes with the rollback.
+    """
+    with contextlib.suppress(duckdb.TransactionException):
+        session.duck.unregister(name)
 
 
 def named_values(parameters: Parameters) -> Mapping[str, Any]:

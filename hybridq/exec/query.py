@@ -13,7 +13,7 @@ from hybridq.exec.host import Host, Parameters, named_values, shown_parameter
 from hybridq.exec.keys import positions_by_duckdb
 from hybridq.exec.output import assemble, output_labels
 from hybridq.exec.result import Field, Result, Row, typed_select
-from hybridq.nodes import Embedded, TopK, quote
+from hybridq.nodes import DistanceItem, Embedded, Parameter, QueryValue, TopK, quote
 from hybridq.plan.choose import by_duckdb
 from hybridq.plan.physical import Decision, Exact
 from hybridq.sql.lexical import used_parameters, with_sort_keys
@@ -22,12 +22,37 @@ from hybridq.storage.manifest import TableInfo
 
 def run_topk(session: Host, topk: TopK, parameters: Parameters) -> Result:
     """Answer a TopK from the index, or from DuckDB."""
+    _refuse_spare(topk, parameters)
     bound, decision = plan(session, topk, parameters)
     if bound is not None and not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
         answered = answer(session, bound, decision, Run())
         if answered is not None:
             return Result(answered[0], answered[1])
     return _fallback(session, topk, parameters)
+
+
+def _refuse_spare(topk: TopK, parameters: Parameters) -> None:
+    spare = [name for name in named_values(parameters) if name not in topk.parameters]
+    if spare:
+        raise ProgrammingError(
+            f"parameter {shown_parameter(spare[0])} is not used",
+            hint=f"the statement has {len(topk.parameters)} parameters",
+        )
+
+
+def _with_lists(topk: TopK, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give query vectors written '{1,2}' as DuckDB reads them: '[1,2]'."""
+    distances = [topk.distance, *(i.distance for i in topk.items if isinstance(i, DistanceItem))]
+    queries = [d.query.value for d in distances if isinstance(d.query, QueryValue)]
+    braced = {
+        q.name: "[" + text[1:-1] + "]"
+        for q in queries
+        if isinstance(q, Parameter)
+        and isinstance(text := values.get(q.name), str)
+        and text.startswith("{")
+        and text.endswith("}")
+    }
+    return {**values, **braced}
 
 
 def plan(session: Host, topk: TopK, parameters: Parameters) -> tuple[BoundTopK | None, Decision]:
@@ -80,7 +105,7 @@ def answer(
 
 
 def _fallback(session: Host, topk: TopK, parameters: Parameters) -> Result:
-    values = named_values(parameters)
+    values = _with_lists(topk, named_values(parameters))
     given = {name: values[name] for name in topk.parameters}
     # Describing a table takes the connection, so it comes before the result that stays there.
     table = session.describe(topk.table)
@@ -112,6 +137,7 @@ def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> 
                 answered = answer(session, bound, decision, Run())
         if answered is None:
             # It stays where it is: it may mention names of the statement around it.
+            values = _with_lists(topk, values)
             text += _with_key_order(session, topk, session.describe(topk.table)) + piece
             continue
         name = f"__hybridq_topk{i}"
