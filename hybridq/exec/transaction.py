@@ -7,6 +7,7 @@ exactly from the transaction's own snapshot.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import duckdb
@@ -72,14 +73,10 @@ def commit(
 ) -> list[IndexState]:
     """Commit: find what opaque writes changed, log it, COMMIT, publish. Returns changed indexes."""
     with instance.lock:
-        if transaction.wrote:
-            # An index built since BEGIN has not seen what this transaction wrote.
-            for state in instance.indexes.values():
-                if state.name not in transaction.versions:
-                    transaction.states[state.name] = state
-                    transaction.opaque.add(state.name)
         logged: dict[str, list[pa.Array]] = {}
         for name, state in transaction.states.items():
+            if not _logs(transaction, state, instance):
+                continue
             if name in transaction.opaque:
                 keys = maintain.difference(duck, instance.snapshot(state))
             else:
@@ -96,8 +93,39 @@ def commit(
             changed.append(state)
         for state in transaction.dropped:
             instance.forget(state)
+        if transaction.wrote or transaction.states:
+            younger = [s for s in instance.indexes.values() if not _known(transaction, s)]
+            catch_up(duck, younger, instance)
     release(transaction)
     return changed
+
+
+def _known(transaction: Transaction, state: IndexState) -> bool:
+    """Tell whether this very build of the index was there at BEGIN and at our writes."""
+    began = transaction.versions.get(state.name)
+    ours = transaction.states.get(state.name, state)
+    # The upper half of a version counts builds.
+    return began is not None and began >> 32 == state.version >> 32 and ours is state
+
+
+def _logs(transaction: Transaction, state: IndexState, instance: Instance) -> bool:
+    """Tell whether the transaction can write the index's log: its snapshot has that table."""
+    return instance.index_named(state.name) is state and _known(transaction, state)
+
+
+def catch_up(
+    duck: duckdb.DuckDBPyConnection, states: Iterable[IndexState], instance: Instance
+) -> None:
+    """Find and log what committed while these indexes were built, so that they missed it.
+
+    Should the process end before, the next open finds it.
+    """
+    with instance.lock:
+        for state in states:
+            keys = maintain.difference(duck, instance.snapshot(state))
+            if keys is not None:
+                instance.log_changes(duck, state, keys)
+                instance.committed(state, keys)
 
 
 def release(transaction: Transaction) -> None:

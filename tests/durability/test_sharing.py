@@ -1,6 +1,5 @@
 """One file and several connections: shared in a process, refused across processes, isolated."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -136,7 +135,7 @@ def test_what_is_not_a_database(tmp_path, target):
     (tmp_path / "notes.txt").write_text("no database\n" * 1000)
     with pytest.raises(hybridq.OperationalError, match="cannot open"):
         hybridq.connect(tmp_path / target)
-    assert sorted(os.listdir(tmp_path)) == ["notes.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
 # -- read-only ----------------------------------------------------------------
@@ -240,7 +239,7 @@ def test_second_writer_fails_at_once(path):
         two.execute("BEGIN")
         with pytest.raises(hybridq.OperationalError, match="being written"):
             two.execute("DELETE FROM t WHERE id = 400")
-        with pytest.raises(hybridq.OperationalError, match="ROLLBACK|aborted"):
+        with pytest.raises(hybridq.OperationalError, match=r"ROLLBACK|aborted"):
             two.execute("SELECT 1")
         two.execute("ROLLBACK")
         one.execute("COMMIT")
@@ -325,6 +324,22 @@ def test_index_made_beside_uncommitted_writes(plain, write):
         check(one)
         check(two)
     with hybridq.connect(plain) as con:
+        assert con.notices == []
+        check(con)
+
+
+def test_index_made_again_beside_uncommitted_writes(path):
+    """Of the same name as the one that was there at BEGIN."""
+    with hybridq.connect(path) as one, hybridq.connect(path) as two:
+        one.execute("BEGIN")
+        two.execute("DROP INDEX i")
+        one.execute(WRITES["insert"])
+        two.execute("CREATE INDEX i ON t USING ann (v)")
+        one.execute("COMMIT")
+        assert count(two) > 600
+        check(one)
+        check(two)
+    with hybridq.connect(path) as con:
         assert con.notices == []
         check(con)
 
