@@ -112,6 +112,8 @@ class Functions:
         """Add the SQL macro `name`."""
         schema, _, bare = name.rpartition(".")
         macro = Macro(schema or None, bare, tuple(parameters), body)
+        if any(name in body.upper() for name in self.image_functions):
+            self.image_functions.add(bare.upper())
         self.macros = [m for m in self.macros if (m.schema, m.name) != (macro.schema, bare)]
         self.macros.append(macro)
 

@@ -47,6 +47,7 @@ class Cancellable:
     def __init__(self, told: Progress) -> None:
         self.told = told
         self._cancelled = threading.Event()
+        self._started = False
 
     def reset(self) -> None:
         """Forget a cancellation: a new statement begins."""
@@ -63,13 +64,18 @@ class Cancellable:
     def start(self, task: str, total: int | None) -> None:
         """Begin a task."""
         self._check()
+        self._started = True
         self.told.start(task, total)
 
     def advance(self, count: int) -> None:
         """Say that `count` more units are done."""
-        self.told.advance(count)
+        # A function reports its rows whether or not its statement has a task to show.
+        if self._started:
+            self.told.advance(count)
         self._check()
 
     def finish(self) -> None:
         """End the task."""
-        self.told.finish()
+        if self._started:
+            self._started = False
+            self.told.finish()

@@ -21,6 +21,7 @@ class Settings:
     plan: str = "auto"
     calibration: str = "host"
     on_bad_image: str = "error"
+    image_precision: str = "auto"
 
 
 def _recall(value: Any) -> float:
@@ -63,6 +64,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "plan": _one_of(*PLANS),
     "calibration": _one_of("host", "reference"),
     "on_bad_image": _one_of("error", "null"),
+    "image_precision": _one_of("auto", "bf16", "fp32"),
 }
 
 DESCRIPTIONS = {
@@ -71,6 +73,7 @@ DESCRIPTIONS = {
     "plan": "force a plan: " + ", ".join(PLANS),
     "calibration": "unit costs of the planner: measured on this host, or fixed reference ones",
     "on_bad_image": "what extract_feature does with an undecodable image: error or null",
+    "image_precision": "arithmetic of models a database has not used yet: auto, bf16 or fp32",
 }
 
 
