@@ -14,16 +14,25 @@ import pytest
 import hybridq
 
 
-@pytest.fixture
-def con():
+@pytest.fixture(scope="module")
+def album():
     with hybridq.connect() as con:
-        con.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v FLOAT[3], label TEXT, data BLOB)")
+        for table in ("t", "plain"):
+            con.execute(
+                f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, v FLOAT[3], label TEXT, data BLOB)"
+            )
+            con.executemany(
+                f"INSERT INTO {table} VALUES (?, ?, ?, ?)",
+                [(i, [i, 0, 0], "even" if i % 2 == 0 else "odd", bytes([i])) for i in range(20)],
+            )
         con.execute("CREATE INDEX i ON t USING ann (v)")
-        con.executemany(
-            "INSERT INTO t VALUES (?, ?, ?, ?)",
-            [(i, [i, 0, 0], "even" if i % 2 == 0 else "odd", bytes([i])) for i in range(20)],
-        )
         yield con
+
+
+@pytest.fixture
+def con(album):
+    yield album
+    album.execute("DELETE FROM t WHERE id >= 20")
 
 
 VECTORS = {
@@ -47,12 +56,10 @@ VECTORS = {
 
 
 @pytest.mark.parametrize("kind", VECTORS)
-@pytest.mark.parametrize("indexed", [True, False])
-def test_vectors(con, kind, indexed):
-    if not indexed:
-        con.execute("DROP INDEX i")
+@pytest.mark.parametrize("table", ["t", "plain"])
+def test_vectors(con, kind, table):
     rows = con.execute(
-        "SELECT id, l2_distance(v, ?) AS d FROM t WHERE label = ? ORDER BY d, id LIMIT 3",
+        f"SELECT id, l2_distance(v, ?) AS d FROM {table} WHERE label = ? ORDER BY d, id LIMIT 3",
         (VECTORS[kind], "odd"),
     ).fetchall()
     assert rows == [(3, 0.0), (1, 2.0), (5, 2.0)]

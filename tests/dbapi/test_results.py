@@ -14,17 +14,29 @@ TOPK = "SELECT id, label, l2_distance(v, [3, 0]) AS d FROM t ORDER BY d, id LIMI
 ROWS = [(3, "x3", 0.0), (2, "x2", 1.0), (4, "x4", 1.0), (1, "x1", 2.0)]
 
 
-@pytest.fixture
-def con():
-    with hybridq.connect() as con:
-        con.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v FLOAT[2], label TEXT)")
-        con.execute("INSERT INTO t SELECT i, [i, 0], 'x' || i FROM range(100) r(i)")
-        con.execute("CREATE INDEX i ON t USING ann (v)")
+@pytest.fixture(scope="module")
+def album():
+    """A database that no test changes."""
+    with make() as con:
         yield con
 
 
-def test_description_of_a_topk(con):
-    cursor = con.execute(TOPK)
+@pytest.fixture
+def con():
+    with make() as con:
+        yield con
+
+
+def make():
+    con = hybridq.connect()
+    con.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v FLOAT[2], label TEXT)")
+    con.execute("INSERT INTO t SELECT i, [i, 0], 'x' || i FROM range(100) r(i)")
+    con.execute("CREATE INDEX i ON t USING ann (v)")
+    return con
+
+
+def test_description_of_a_topk(album):
+    cursor = album.execute(TOPK)
     assert [d[0] for d in cursor.description] == ["id", "label", "d"]
     assert [d[1] for d in cursor.description] == ["INTEGER", "VARCHAR", "FLOAT"]
     assert all(len(d) == 7 and d[2:] == (None,) * 5 for d in cursor.description)
@@ -53,8 +65,8 @@ def test_description_of_a_topk(con):
         ("STRUCT(a INTEGER)", None),
     ],
 )
-def test_type_objects(con, sql_type, kind):
-    code = con.execute(f"SELECT CAST(NULL AS {sql_type})").description[0][1]
+def test_type_objects(album, sql_type, kind):
+    code = album.execute(f"SELECT CAST(NULL AS {sql_type})").description[0][1]
     kinds = [hybridq.NUMBER, hybridq.STRING, hybridq.BINARY, hybridq.DATETIME, hybridq.ROWID]
     assert [k for k in kinds if code == k] == ([kind] if kind is not None else [])
     assert [k for k in kinds if k == code] == ([kind] if kind is not None else [])
@@ -89,8 +101,8 @@ def test_rowcount(con):
 
 
 @pytest.mark.parametrize("query", [TOPK, TOPK.replace("l2_distance", "0.0 + l2_distance")])
-def test_fetching(con, query):
-    cursor = con.execute(query)
+def test_fetching(album, query):
+    cursor = album.execute(query)
     assert cursor.rownumber == 0
     assert cursor.fetchone() == ROWS[0]
     assert cursor.fetchmany(2) == ROWS[1:3]
@@ -107,8 +119,8 @@ def test_fetching(con, query):
     assert list(cursor) == ROWS[1:]
 
 
-def test_arraysize(con):
-    cursor = con.execute(TOPK)
+def test_arraysize(album):
+    cursor = album.execute(TOPK)
     assert cursor.arraysize == 1
     assert cursor.fetchmany() == ROWS[:1]
     cursor.arraysize = 3
@@ -121,42 +133,42 @@ def test_arraysize(con):
 
 
 @pytest.mark.parametrize("query", [TOPK, TOPK.replace("l2_distance", "0.0::FLOAT + l2_distance")])
-def test_columns(con, query):
-    frame = con.execute(query).df()
+def test_columns(album, query):
+    frame = album.execute(query).df()
     assert isinstance(frame, pd.DataFrame)
     assert frame["id"].tolist() == [3, 2, 4, 1]
     assert frame["d"].dtype == np.float32
-    assert con.execute(query).fetchdf().equals(frame)
-    polars = con.execute(query).pl()
+    assert album.execute(query).fetchdf().equals(frame)
+    polars = album.execute(query).pl()
     assert isinstance(polars, pl.DataFrame)
     assert polars.rows() == ROWS
-    table = con.execute(query).arrow()
+    table = album.execute(query).arrow()
     assert isinstance(table, pa.Table)
     assert table.schema.names == ["id", "label", "d"]
     assert table.schema.field("id").type == pa.int32()
     assert table.schema.field("d").type == pa.float32()
     assert table.to_pydict()["label"] == ["x3", "x2", "x4", "x1"]
-    assert con.execute(query).fetch_arrow_table().equals(table)
-    columns = con.execute(query).fetchnumpy()
+    assert album.execute(query).fetch_arrow_table().equals(table)
+    columns = album.execute(query).fetchnumpy()
     assert columns["id"].tolist() == [3, 2, 4, 1]
     assert columns["d"].dtype == np.float32
 
 
-def test_columns_of_the_rest(con):
+def test_columns_of_the_rest(album):
     for query in (TOPK, TOPK.replace("l2_distance", "0.0 + l2_distance")):
-        cursor = con.execute(query)
+        cursor = album.execute(query)
         assert cursor.fetchone() == ROWS[0]
         assert cursor.arrow().num_rows == 3
         assert cursor.fetchall() == []
 
 
-def test_columns_without_rows(con):
+def test_columns_without_rows(album):
     query = "SELECT id, label, v <-> [3, 0] AS d FROM t WHERE id < 0 ORDER BY d LIMIT 4"
-    table = con.execute(query).arrow()
+    table = album.execute(query).arrow()
     assert table.num_rows == 0
     assert table.schema.names == ["id", "label", "d"]
-    assert len(con.execute(query).df()) == 0
-    assert con.execute(query).fetchall() == []
+    assert len(album.execute(query).df()) == 0
+    assert album.execute(query).fetchall() == []
 
 
 def test_columns_keep_types(con):
