@@ -66,7 +66,8 @@ def photos() -> Dataset | None:
     CACHE.mkdir(exist_ok=True)
     with hybridq.connect(path) as con:
         con.execute(
-            "CREATE TABLE IF NOT EXISTS features (filename TEXT PRIMARY KEY, label TEXT, v FLOAT[1024])"
+            "CREATE TABLE IF NOT EXISTS features "
+            "(filename TEXT PRIMARY KEY, label TEXT, v FLOAT[1024])"
         )
         _extract(con, "photos", 50_000)
         _extract(con, "queries", 500)

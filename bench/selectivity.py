@@ -1,7 +1,7 @@
 """Fused against prefilter, exact and plain DuckDB, by the share of rows that pass the WHERE.
 
-One thread, k = 10, covered (id and distance). Every cell is the median over the queries of the whole
-call `execute(...).fetchall()`; recall is against the exact answer of the same query; the ratio is
+One thread, k = 10, covered (id and distance). Every cell is the median over the queries of the
+whole call `execute(...).fetchall()`; recall is against the exact answer of the same query; the ratio is
 DuckDB's time over that of the plan the planner chose. DuckDB runs the same SQL on the same file's
 rows, without an index, in one thread, in the same process.
 
