@@ -32,8 +32,9 @@ def run_topk(session: Host, topk: TopK, parameters: Parameters) -> Result:
 
 
 def _refuse_spare(topk: TopK, parameters: Parameters) -> None:
-    spare = [name for name in named_values(parameters) if name not in topk.parameters]
-    if spare:
+    values = named_values(parameters)
+    spare = [name for name in values if name not in topk.parameters]
+    if spare and all(name in values for name in topk.parameters):
         raise ProgrammingError(
             f"parameter {shown_parameter(spare[0])} is not used",
             hint=f"the statement has {len(topk.parameters)} parameters",

@@ -216,7 +216,8 @@ class _Layout:
         at = 0
         for chunk in self.chunks(rows):
             labels = self.labels[at : at + len(chunk)]
-            away = np.linalg.norm(chunk - self.centroids[labels], axis=1)
+            with np.errstate(over="ignore"):
+                away = np.linalg.norm(chunk - self.centroids[labels], axis=1)
             np.maximum.at(radius, labels, away.astype(np.float32))
             at += len(chunk)
         return np.where(np.isfinite(radius), radius, np.inf).astype(np.float32)

@@ -29,6 +29,8 @@ _MAX_ROWS = 2_000_000
 _BLOCK = 16
 
 
+# Huge components overflow float32 sums: such rows are far away, and order among them is nothing.
+@np.errstate(over="ignore", invalid="ignore")
 def calibrate(
     vectors: Float32s,
     labels: npt.NDArray[np.int32],
@@ -47,8 +49,8 @@ def calibrate(
     step = max(1, -(-count // _MAX_ROWS))
     rows, row_lists = vectors[::step], labels[::step]
     queries = generator.choice(len(rows), min(QUERIES, len(rows)), replace=False)
-    # Below this share the subset is too small to say anything about k = 10.
-    shares = np.array([s for s in SHARES if s * len(rows) >= 50] or [1.0])
+    # Fewer rows say nothing about k = 10.
+    shares = np.array([s for s in SHARES if s * len(rows) >= 20] or [1.0])
     order = generator.permutation(len(rows))
     subsets = [np.sort(order[: max(1, round(s * len(rows)))]) for s in shares]
     hits = np.zeros((len(ks), len(shares), len(queries), nlist))
@@ -77,13 +79,22 @@ def calibrate(
         progress.finish()
     lists = _lists_for(np.cumsum(hits, axis=3), targets)
     seen = _Seen(shares, np.cumsum(passed, axis=2), np.cumsum(scanned, axis=1))
+    lists = _as_stopped(lists, np.cumsum(hits, axis=3), seen, ks, targets)
+    known, lists = _extended(np.log(shares), lists, count, nlist)
     return Ladder(
-        ks=ks,
-        targets=targets,
-        shares=np.log(shares),
-        lists=np.ascontiguousarray(_as_stopped(lists, np.cumsum(hits, axis=3), seen, ks, targets)),
-        gamma=GAMMA,
+        ks=ks, targets=targets, shares=known, lists=np.ascontiguousarray(lists), gamma=GAMMA
     )
+
+
+def _extended(shares: Doubles, lists: Doubles, count: int, nlist: int) -> tuple[Doubles, Doubles]:
+    """Continue the ladder as it rises, from the least calibrated share down to one row."""
+    least = -np.log(count)
+    if len(shares) < 2 or least >= shares[0]:
+        return shares, lists
+    slope = np.maximum(lists[:, :, 0] - lists[:, :, 1], 0.0) / (shares[1] - shares[0])
+    end = np.minimum(lists[:, :, 0] + slope * (shares[0] - least), np.log(nlist))
+    end = np.maximum.accumulate(end, axis=1)
+    return np.append(least, shares), np.concatenate([end[:, :, None], lists], axis=2)
 
 
 def _lists_for(recall: Doubles, targets: Doubles) -> Doubles:
