@@ -250,7 +250,8 @@ def _visit_order(part: Part, query: Float32s, *, use_bounds: bool) -> tuple[Int6
         # By the triangle inequality; the margin covers the rounding of float32 sums.
         margin = np.float32((part.spec.dim + 16) * 2.0**-22)
         to_centroid = np.sqrt(np.maximum(away, 0)) * (1 - margin)
-        lower = to_centroid - part.list_radius * (1 + margin)
+        with np.errstate(invalid="ignore"):  # inf - inf is NaN, which skips no list
+            lower = to_centroid - part.list_radius * (1 + margin)
         return order, np.ascontiguousarray(lower[order])
     return order, np.full(nlist, -np.inf, np.float32)
 

@@ -66,7 +66,7 @@ def test_only_null_vectors(nlist):
         assert answers(con, [1, 2, 3], k=4, where="WHERE id > 5") == [
             (i, None) for i in (6, 7, 8, 9)
         ]
-        assert answers(con, [1, 2, 3], where="WHERE v <-> [1, 2, 3] < 5") == []
+        assert answers(con, [1, 2, 3], where="WHERE v <-> '[1, 2, 3]' < 5") == []
         con.execute("UPDATE t SET v = [1, 2, 3] WHERE id = 11")
         assert answers(con, [1, 2, 3], k=2) == [(11, 0.0), (0, None)]
 
@@ -115,7 +115,7 @@ def test_zero_vectors_under_cosine():
             (2, None),
             (3, None),
         ]
-        near = answers(con, [1, 0], metric="cosine", where="WHERE v <=> [1.0, 0.0] <= 2")
+        near = answers(con, [1, 0], metric="cosine", where="WHERE v <=> '[1.0, 0.0]' <= 2")
         assert [i for i, _ in near] == [1, 4]
         con.execute("UPDATE t SET v = [0, 0] WHERE id = 1")
         con.execute("UPDATE t SET v = [2, 0] WHERE id = 3")
