@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hybridq.index.attributes import Kind
 from hybridq.index.ivf import Float32s, Int64s, Snapshot
 
 
@@ -95,7 +96,11 @@ def _sortable(snapshot: Snapshot, hits: Hits, column: int | None) -> list[tuple[
             rows = [(v,) for v in part.values(column, positions)]
         else:
             nulls = part.values(column, positions)
-            raw = part.keys[column, positions].tolist()
+            keys = part.keys[column, positions]
+            if part.spec.columns[column].type.kind in (Kind.FLOAT, Kind.DOUBLE):
+                # -0.0 equals 0.0 in an ORDER BY.
+                keys = np.where(keys == -1, 0, keys)
+            raw = keys.tolist()
             rows = [(None if n is None else k,) for n, k in zip(nulls, raw, strict=True)]
         for i, row in zip(where.tolist(), rows, strict=True):
             out[i] = row

@@ -259,3 +259,16 @@ def test_part_is_in_list_order():
         found = part.find([pa.array([3, 1_500, 99_999, -1])])
         assert (found[2:] == -1).all()
         assert [ids[p] for p in found[:2]] == [3, 1_500]
+
+
+def test_negative_zero_ties_with_zero_as_a_sort_key():
+    with hybridq.connect() as con:
+        con.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, x DOUBLE, v FLOAT[2])")
+        con.execute("INSERT INTO t VALUES (1, 0, [1, 1]), (2, -0.0::DOUBLE, [1, 1])")
+        con.execute("INSERT INTO t VALUES (3, -1, [1, 1]), (4, -0.0::DOUBLE, [1, 1])")
+        con.execute("CREATE INDEX i ON t USING ann (v)")
+        for plan in PLANS:
+            con.execute(f"SET plan = '{plan}'")
+            for order, expected in (("x", [3, 1, 2, 4]), ("x DESC", [1, 2, 4, 3])):
+                text = f"SELECT id FROM t ORDER BY v <-> [1, 1], {order} LIMIT 4"
+                assert [i for (i,) in con.execute(text).fetchall()] == expected
