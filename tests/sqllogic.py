@@ -50,6 +50,7 @@ _OURS = re.compile(
     r"|(SET|RESET)\s+(SESSION\s+)?(hybridq\.|(recall|nprobe|plan|calibration|on_bad_image)\b))",
     re.IGNORECASE | re.DOTALL,
 )
+_OF_SESSION = re.compile(r"\s*(CREATE\s+TEMP|PREPARE|USE|SET\s+VARIABLE)\b", re.IGNORECASE)
 _LIMIT = re.compile(r"\bLIMIT\s+(\d+|\?)\s*$", re.IGNORECASE)
 
 
@@ -246,6 +247,7 @@ class Script:
         distance.register(_Macros(self.duck))  # type: ignore[arg-type] # the part of a Registry it uses
         self.mirrors: dict[str, duckdb.DuckDBPyConnection] = {}
         self.mirroring = True
+        self.keep = False
         self.failures: list[str] = []
         self.actual: dict[tuple[int, int], list[str]] = {}
         self.recalls: dict[tuple[int, float], list[float]] = {}
@@ -266,10 +268,18 @@ class Script:
         return self.mirrors[name]
 
     def restart(self) -> None:
+        """Close everything; the next records open it again."""
         for con in (*self.connections.values(), *self.mirrors.values()):
             con.close()
         self.connections.clear()
         self.mirrors.clear()
+
+    def reopen(self) -> None:
+        """Close the database of hybridq, unless a transaction is open."""
+        if all(not c.in_transaction for c in self.connections.values()):
+            for con in self.connections.values():
+                con.close()
+            self.connections.clear()
 
     def close(self) -> None:
         self.restart()
@@ -304,10 +314,10 @@ class Script:
             self.restart()
             self.said.clear()
         else:
-            idle = all(not c.in_transaction for c in self.connections.values())
-            if self.config.restart_each and idle:
-                self.restart()
+            if self.config.restart_each and not self.keep:
+                self.reopen()
             self._checked(record)
+            self.keep = self.keep or _OF_SESSION.match(record.sql) is not None
 
     def _checked(self, record: Record) -> None:
         problems: list[str] = []

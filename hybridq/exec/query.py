@@ -22,8 +22,8 @@ from hybridq.storage.manifest import TableInfo
 
 def run_topk(session: Host, topk: TopK, parameters: Parameters) -> Result:
     """Answer a TopK from the index, or from DuckDB."""
-    _refuse_spare(topk, parameters)
     bound, decision = plan(session, topk, parameters)
+    _refuse_spare(topk, parameters)
     if bound is not None and not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
         answered = answer(session, bound, decision, Run())
         if answered is not None:

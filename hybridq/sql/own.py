@@ -231,7 +231,7 @@ def set_(piece: Piece) -> Statement | None:
     for scope in ("SESSION", "LOCAL", "GLOBAL"):
         cursor.take(scope)
     if piece.word(cursor.i) in ("VARIABLE", "SCHEMA", "TIME"):
-        return Passthrough(text=piece.text)
+        return Passthrough(text=piece.text, schema_change=piece.word(cursor.i) == "SCHEMA")
     name = cursor.dotted("setting name").lower()
     if not (cursor.take("=") or cursor.take("TO")):
         return Passthrough(text=piece.text)

@@ -56,7 +56,6 @@ _READS = (
     "VACUUM",
     "PREPARE",
     "DEALLOCATE",
-    "USE",
     "PIVOT",
     "UNPIVOT",
 )
@@ -123,6 +122,8 @@ def _statement(piece: Piece) -> Statement:
         return _query(piece)
     if word in _DDL:
         return Passthrough(text=piece.text, writes=AnyTable(), schema_change=True)
+    if word == "USE":
+        return Passthrough(text=piece.text, schema_change=True)  # names mean other tables now
     if word in _READS:
         return Passthrough(text=piece.text)
     return Passthrough(text=piece.text, writes=_target(piece), schema_change=word not in _TARGETED)
