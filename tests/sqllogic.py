@@ -6,7 +6,7 @@
     require numpy                             skip the file without this module
     mirror off                                from here on hybridq only (`mirror on` again)
     restart                                   close and reopen the database file
-    foreach x a b c … endloop                 ${x} is replaced
+    foreach x a b c … endloop                 ${x} is replaced, __TEST_DIR__ is an empty folder
 
     connection two                            the next record runs on the connection `two`
     params [[1, 0], 3]                        its parameters, in JSON; an object for named ones;
@@ -235,7 +235,7 @@ class Script:
 
     def __init__(self, path: Path, configuration: Config, folder: Path, *, line: int = 0) -> None:
         self.path, self.config, self.line = path, configuration, line
-        self.records = parse(path.read_text())
+        self.records = parse(path.read_text().replace("__TEST_DIR__", str(folder)))
         kinds = {r.kind for r in self.records} | {r.connection for r in self.records}
         on_file = configuration.restart_each or bool(
             kinds - {"statement", "query", "require", "mirror", "main"}
