@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from hybridq.errors import DataError, OperationalError
 from hybridq.index.attributes import encode
+from hybridq.index.codes import codes_from, encode_part
 from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Ladder, Part
 from hybridq.index.recall import calibrate
 from hybridq.kernels import kmeans
@@ -28,7 +29,7 @@ from hybridq.progress import Progress
 from hybridq.storage.files import Files
 from hybridq.storage.segment import Chunks, open_segment, write_segment
 
-_FORMAT = 1
+_FORMAT = 2
 _SAMPLE_PER_LIST = 64
 _CHUNK_ROWS = 16_384
 SAMPLE_ROWS = 8_192
@@ -191,6 +192,7 @@ class _Layout:
         labels = np.zeros(count, np.int32)
         if nlist > 1:
             kmeans.assign(rows.vectors, self.centroids, labels, metric=int(spec.metric))
+        self.row_labels = labels
         self.vector_order = np.argsort(labels, kind="stable")
         self.labels = labels[self.vector_order]
         sizes = np.bincount(labels, minlength=nlist)
@@ -294,13 +296,7 @@ def write_part(
         progress.finish()
     nlist = spec.nlist if spec.nlist is not None else default_nlist(len(rows.vectors))
     layout = _Layout(rows, nlist, progress)
-    ladder = calibrate(
-        rows.vectors[layout.vector_order],
-        layout.labels,
-        layout.centroids,
-        spec.metric,
-        progress,
-    )
+    ladder = calibrate(rows.vectors, layout.row_labels, layout.centroids, spec.metric, progress)
     arrays: dict[str, Any] = {
         "vectors": Chunks(
             dtype=np.float32,
@@ -319,6 +315,10 @@ def write_part(
         "ladder_shares": ladder.shares,
         "ladder_lists": ladder.lists,
     }
+    if len(layout.centroids) > 1:
+        arrays |= encode_part(
+            layout.chunks(rows), layout.labels, layout.centroids, spec.metric, progress
+        ).arrays()
     for i, dictionary in enumerate(rows.dictionaries):
         if dictionary is not None:
             arrays[f"dictionary_{i}"] = _dictionary_bytes(dictionary)
@@ -387,6 +387,7 @@ def open_part(spec: IndexSpec, files: Files, path: Path) -> tuple[Part, int]:
             lists=arrays["ladder_lists"],
             gamma=float(metadata["gamma"]),
         ),
+        codes=codes_from(arrays),
     )
     return replace(part, sample=_sample(part.keys)), segment.size_bytes
 
