@@ -115,7 +115,7 @@ class Faiss:
         return [
             [
                 {"index": factory, "k_factor": factor, "nprobe": nprobe}
-                for nprobe in _geometric(2, 1024 if "IVF1024" in factory else 4096, 1.19)
+                for nprobe in _geometric(2, 1024 if "IVF1024" in factory else 4096, 1.06)
             ]
             for factory in self.FACTORIES
             for factor in factors
@@ -216,7 +216,7 @@ class Pgvector:
         con.execute("VACUUM ANALYZE items")
 
     def ladders(self, k: int) -> list[list[Setting]]:
-        efs = [ef for ef in _geometric(10, 1_000, 1.4) if ef >= min(k, 1_000)]
+        efs = [ef for ef in _geometric(10, 1_000, 1.2) if ef >= min(k, 1_000)]
         return [
             [{"ef_search": ef, "max_scan_tuples": most, "plan_cache_mode": mode} for ef in efs]
             for mode in ("auto", "force_custom_plan")
@@ -293,7 +293,7 @@ class Zvec:
         collection.close()
 
     def ladders(self, k: int) -> list[list[Setting]]:
-        efs = [ef for ef in _geometric(10, 4_000, 1.4) if ef >= k]
+        efs = [ef for ef in _geometric(10, 4_000, 1.2) if ef >= k]
         return [[{"ef": ef} for ef in efs]]
 
     def answers(self, cell: Cell, k: int, queries: Sequence[int], setting: Setting) -> Answers:
