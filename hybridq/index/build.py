@@ -30,7 +30,8 @@ from hybridq.storage.files import Files
 from hybridq.storage.segment import Chunks, open_segment, write_segment
 
 _FORMAT = 2
-_SAMPLE_PER_LIST = 64
+_SAMPLE_PER_LIST = 32
+_ITERATIONS = 8
 _CHUNK_ROWS = 16_384
 SAMPLE_ROWS = 8_192
 MIN_ROWS_FOR_LISTS = 1_000
@@ -85,17 +86,41 @@ def not_finite(spec: IndexSpec, key: str, component: int, value: float) -> DataE
     )
 
 
+class _Growing:
+    """Rows of floats, appended in place: never held twice if `rows`, the guess, is enough."""
+
+    def __init__(self, rows: int, dim: int) -> None:
+        self._rows = np.empty((rows, dim), np.float32)
+        self._count = 0
+
+    def append(self, more: Float32s) -> None:
+        end = self._count + len(more)
+        if end > len(self._rows):
+            grown = np.empty((end + end // 2, self._rows.shape[1]), np.float32)
+            grown[: self._count] = self._rows[: self._count]
+            self._rows = grown
+        self._rows[self._count : end] = more
+        self._count = end
+
+    def filled(self) -> Float32s:
+        return self._rows[: self._count]
+
+
 class _Rows:
     """All rows of a part while it is built, in reading order."""
 
     def __init__(
-        self, spec: IndexSpec, batches: Iterable[pa.RecordBatch], progress: Progress
+        self,
+        spec: IndexSpec,
+        batches: Iterable[pa.RecordBatch],
+        progress: Progress,
+        total: int | None = None,
     ) -> None:
         self.spec = spec
         columns: list[list[pa.Array]] = [[] for _ in spec.columns]
         hashes: list[npt.NDArray[np.uint64]] = []
         valid: list[npt.NDArray[np.bool_]] = []
-        vectors: list[Float32s] = []
+        vectors = _Growing(total or 0, spec.dim)
         names = [f"c{i}" for i in range(len(spec.columns))]
         for batch in batches:
             for store, name in zip(columns, names, strict=True):
@@ -108,8 +133,7 @@ class _Rows:
         self.count = sum(len(v) for v in valid)
         self.hash = _concatenate(hashes, np.uint64)
         self.valid = _concatenate(valid, np.bool_)
-        self.vectors = np.concatenate(vectors) if vectors else np.empty((0, spec.dim), np.float32)
-        vectors.clear()
+        self.vectors = vectors.filled()
         encoded = [
             encode(pa.chunked_array(store) if store else pa.array([], pa.string()), c.type)
             if store
@@ -236,14 +260,13 @@ def _train(vectors: Float32s, nlist: int, metric: Metric, progress: Progress) ->
     sample = vectors
     if len(vectors) > wanted:
         sample = vectors[np.sort(generator.choice(len(vectors), wanted, replace=False))]
-    iterations = 10
-    progress.start("train centroids", iterations)
+    progress.start("train centroids", _ITERATIONS)
     try:
         return kmeans.train(
             sample,
             nlist,
             metric=int(metric),
-            iterations=iterations,
+            iterations=_ITERATIONS,
             on_iteration=lambda _: progress.advance(1),
         )
     finally:
@@ -291,7 +314,7 @@ def write_part(
     """Build the base part of an index and write it as a segment file."""
     progress.start("read rows", total)
     try:
-        rows = _Rows(spec, batches, progress)
+        rows = _Rows(spec, batches, progress, total)
     finally:
         progress.finish()
     nlist = spec.nlist if spec.nlist is not None else default_nlist(len(rows.vectors))

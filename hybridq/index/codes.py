@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -18,7 +19,6 @@ Float32s: TypeAlias = npt.NDArray[np.float32]
 
 BLOCK = 64
 _CHUNK_ROWS = 4_096
-_CENTRE_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def encode_part(
     metric: Metric,
     progress: Progress,
     *,
-    threads: int = 2,
+    threads: int | None = None,
 ) -> Codes:
     """Encode the vectors that `chunks` yields in list order; `labels` (n,) is the list of each."""
     n, dim = len(labels), centroids.shape[1]
@@ -102,7 +102,7 @@ def encode_part(
     progress.start("encode", n)
     try:
         # Chunks begin at multiples of a block, so that no two threads write to the same word.
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
             at = 0
             for chunk in chunks:
                 pieces = [
@@ -114,7 +114,9 @@ def encode_part(
                 progress.advance(len(chunk))
     finally:
         progress.finish()
-    list_codes, list_factors = _encode_centroids(centroids, centre, signs, metric)
+    # Spherical centroids are unit vectors already.
+    kind = Metric.IP if metric is Metric.IP else Metric.L2
+    list_codes, list_factors = rabitq.encode_points(centroids, centre, signs, int(kind))
     return Codes(
         centre=centre,
         signs=signs,
@@ -125,30 +127,3 @@ def encode_part(
         list_codes=list_codes,
         list_factors=list_factors,
     )
-
-
-def _encode_centroids(
-    centroids: Float32s, centre: Float32s, signs: Float32s, metric: Metric
-) -> tuple[npt.NDArray[np.uint64], Float32s]:
-    """Return the sign bits and factors of the centroids, as rows of one list at the centre.
-
-    Spherical centroids are unit vectors already.
-    """
-    nlist, size = len(centroids), signs.shape[1]
-    codes = np.zeros((_blocks(nlist), size // rabitq.WORD, BLOCK), np.uint64)
-    factors = np.zeros((_blocks(nlist), rabitq.FACTORS, BLOCK), np.float32)
-    rabitq.encode(
-        int(Metric.IP if metric is Metric.IP else Metric.L2),
-        centroids,
-        np.zeros(nlist, np.int32),
-        np.ascontiguousarray(centre[None]),
-        centre,
-        signs,
-        np.zeros((1, size), np.float32),
-        0,
-        codes,
-        factors,
-        np.empty((0, 0), np.uint8),
-        np.empty((0, 0), np.float32),
-    )
-    return codes, factors

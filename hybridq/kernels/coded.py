@@ -42,6 +42,7 @@ from hybridq.kernels.predicate import append_rows, block_word
 from hybridq.kernels.rabitq import (
     MIDDLE,
     PLANES,
+    SIGN_NOISE,
     block_scores,
     fine_dot,
     split_query,
@@ -77,7 +78,6 @@ _CHUNK_LISTS = 32
 """Lists, at least, that are put in order at a time."""
 
 _AHEAD = 8  # rows whose codes are asked for before they are needed
-_SIGN_NOISE = 0.61  # sqrt(1 - o^2) of residuals that look random; see rabitq.encode
 _LARGEST = 1e36  # scores beyond it say nothing
 _SLACK = 1.0 + 1e-5  # covers the rounding of float32 scores
 
@@ -357,8 +357,8 @@ def probe_coded(
                 counters[LISTS_SKIPPED] += 1
                 end = begin
         # What the rounding of the query adds to the deviation, in the same unit as `gap`.
-        reach = np.sqrt(gap * gap + rounding / (_SIGN_NOISE * _SIGN_NOISE))
-        shift = middle + epsilon * _SIGN_NOISE * reach
+        reach = np.sqrt(gap * gap + rounding / (SIGN_NOISE * SIGN_NOISE))
+        shift = middle + epsilon * SIGN_NOISE * reach
         fine_reach = fine_epsilon * gap
         count = 0
         for block in range(begin // BLOCK, (end + BLOCK - 1) // BLOCK):

@@ -39,7 +39,7 @@ from hybridq.kernels._jit import (
     out_u64_3d,
     strict_kernel,
 )
-from hybridq.kernels.distance import COSINE, IP
+from hybridq.kernels.distance import COSINE, IP, L2
 
 Float32s = npt.NDArray[np.float32]
 Int32s = npt.NDArray[np.int32]
@@ -57,6 +57,9 @@ MIDDLE = 7.5
 
 FACTORS = 2  # f0, f1
 FINE_FACTORS = 4  # h0, h1, h2, and one to fill a quarter of a cache line
+
+SIGN_NOISE = 0.61
+"""kappa: sqrt(1 - o^2) of residuals that look random, 0.603, and a little more."""
 
 _ROUNDS = 4
 _STEPS = (1.0, 0.85, 0.72, 0.6)
@@ -107,7 +110,8 @@ def rotate(signs: Float32s, x: Float32s) -> None:
 
 
 @strict_kernel
-def _norm(vectors: Float32s, row: int) -> float:
+def norm(vectors: Float32s, row: int) -> float:
+    """Return the Euclidean norm of `vectors[row]`."""
     total = np.float64(0.0)
     for j in range(vectors.shape[1]):
         x = np.float64(vectors[row, j])
@@ -194,7 +198,7 @@ def encode(
         label = labels[i]
         length = 1.0
         if metric == COSINE:
-            length = _norm(vectors, i)
+            length = norm(vectors, i)
         square = np.float64(0.0)
         with_centroid = np.float64(0.0)
         for j in range(dim):
@@ -257,6 +261,30 @@ def encode(
         fine_factors[row, 1] = np.float32(-twice * scale * step)
         fine_factors[row, 2] = np.float32(twice * np.sqrt(square / (size - 1)) * spread)
         fine_factors[row, 3] = np.float32(0.0)
+
+
+def encode_points(
+    points: Float32s, centre: Float32s, signs: Float32s, metric: int = L2
+) -> tuple[Uint64s, Float32s]:
+    """Return the sign bits and factors of `points` (m, d), as rows of one list at `centre`."""
+    blocks, size = -(-len(points) // BLOCK), signs.shape[1]
+    codes = np.zeros((blocks, size // WORD, BLOCK), np.uint64)
+    factors = np.zeros((blocks, FACTORS, BLOCK), np.float32)
+    encode(
+        metric,
+        points,
+        np.zeros(len(points), np.int32),
+        np.ascontiguousarray(centre[None]),
+        centre,
+        signs,
+        np.zeros((1, size), np.float32),
+        0,
+        codes,
+        factors,
+        np.empty((0, 0), np.uint8),
+        np.empty((0, 0), np.float32),
+    )
+    return codes, factors
 
 
 @entry(in_f32_2d, in_f32, in_f32_2d, out_f32_2d)
