@@ -29,6 +29,20 @@ def between(keys: npt.NDArray[np.int64], column: int, first: int, low: int, high
     return word
 
 
+def in_word(
+    keys: npt.NDArray[np.int64], column: int, first: int, members: np.uint64
+) -> np.uint64:
+    """Return the word of: bit keys[column, first + v] + 1 of `members` is set, bit 0 for NULL.
+
+    All 64 keys must exist, none above 62.
+    """
+    word = np.uint64(0)
+    for v in range(BLOCK):
+        bit = max(int(keys[column, first + v]) + 1, 0)
+        word |= ((members >> np.uint64(bit)) & np.uint64(1)) << np.uint64(v)
+    return word
+
+
 def non_zero(flags: npt.NDArray[np.uint8], first: int) -> np.uint64:
     """Return the word of flags[first + v] != 0; all 64 flags must exist."""
     word = np.uint64(0)
@@ -93,6 +107,22 @@ def _between(typing: Any, keys: Any, column: Any, first: Any, low: Any, high: An
 
 
 @_instruction
+def _in_word(typing: Any, keys: Any, column: Any, first: Any, members: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], args[2])
+        vector = ir.VectorType(_I64, BLOCK)
+        loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=8)
+        bit = builder.add(loaded, _splat(builder, ir.Constant(_I64, 1), BLOCK))
+        zeros = ir.Constant(vector, None)
+        bit = builder.select(builder.icmp_signed("<", bit, zeros), zeros, bit)
+        shifted = builder.lshr(_splat(builder, args[3], BLOCK), bit)
+        one_bit = builder.trunc(shifted, ir.VectorType(ir.IntType(1), BLOCK))
+        return builder.bitcast(one_bit, _I64)
+
+    return types.uint64(keys, types.int64, types.int64, types.uint64), generate
+
+
+@_instruction
 def _non_zero(typing: Any, flags: Any, first: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
@@ -136,6 +166,11 @@ def _prefetch(typing: Any, vectors: Any, row: Any, column: Any) -> Any:
 @overload(between, strict=False)
 def _overload_between(keys: Any, column: Any, first: Any, low: Any, high: Any) -> Any:
     return lambda keys, column, first, low, high: _between(keys, column, first, low, high)
+
+
+@overload(in_word, strict=False)
+def _overload_in_word(keys: Any, column: Any, first: Any, members: Any) -> Any:
+    return lambda keys, column, first, members: _in_word(keys, column, first, members)
 
 
 @overload(non_zero, strict=False)
