@@ -29,9 +29,7 @@ def between(keys: npt.NDArray[np.int64], column: int, first: int, low: int, high
     return word
 
 
-def in_word(
-    keys: npt.NDArray[np.int64], column: int, first: int, members: np.uint64
-) -> np.uint64:
+def in_word(keys: npt.NDArray[np.int64], column: int, first: int, members: np.uint64) -> np.uint64:
     """Return the word of: bit keys[column, first + v] + 1 of `members` is set, bit 0 for NULL.
 
     All 64 keys must exist, none above 62.

@@ -207,16 +207,14 @@ def _positions_word(first: int, bits: Uint64s, begin: int, end: int) -> np.uint6
     """Return the word of the positions from `first`."""
     at = begin + first // BLOCK
     shift = first % BLOCK
-    word = bits[at] >> np.uint64(shift)
+    word = np.uint64(bits[at] >> np.uint64(shift))
     if shift > 0 and at + 1 < end:
         word |= bits[at + 1] << np.uint64(BLOCK - shift)
     return word
 
 
 @kernel
-def passes(
-    keys: Int64s, row: int, ops: Int64s, low: Int64s, high: Int64s, bits: Uint64s
-) -> bool:
+def passes(keys: Int64s, row: int, ops: Int64s, low: Int64s, high: Int64s, bits: Uint64s) -> bool:
     """Tell whether one row passes the program."""
     state = np.uint64(1)  # the stack, its topmost entry in bit 0
     one = np.uint64(1)
@@ -386,9 +384,7 @@ def select_passing(
     found = 0
     for first in range(begin - begin % BLOCK, end, BLOCK):
         count = min(BLOCK, end - first)
-        word = block_word(
-            keys, zones, first, count, alive, ops, low, high, bits, stack, scratch
-        )
+        word = block_word(keys, zones, first, count, alive, ops, low, high, bits, stack, scratch)
         if first < begin:
             word &= ~lowest_bits(begin - first)
         found = append_rows(word, first, out, found)

@@ -67,8 +67,10 @@ def program_arrays(program, n=0, *, codes=64, skips=True):
 
     def words(members, count):
         begin = len(bits)
-        for w in range(-(-max(count, 1) // 64)):
-            bits.append(sum(1 << (m - 64 * w) for m in members if 64 * w <= m < 64 * w + 64))
+        bits.extend(
+            sum(1 << (m - first) for m in members if first <= m < first + 64)
+            for first in range(0, max(count, 1), 64)
+        )
         return [begin, len(bits)]
 
     def joined(parts, operator, skip):
