@@ -93,8 +93,7 @@ _OPPOSITE = {
 class Compare:
     """`column op value`.
 
-    op is one of = <> < <= > >=, `is` (IS NOT DISTINCT FROM), `is not` (IS DISTINCT FROM), `like`,
-    `starts`.
+    op is one of = <> < <= > >=, `is` (IS NOT DISTINCT FROM), `is not` (IS DISTINCT FROM), `like`.
     """
 
     column: str

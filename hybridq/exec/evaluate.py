@@ -70,8 +70,10 @@ class Ahead:
         if value is not None:
             return value[0]
         query = f"SELECT typeof(x), x FROM (SELECT ({text}) AS x)"
+        if not self._rehearsed(query):
+            return UNKNOWN
         try:
-            kind, value = self.session.query(query, self._given(text))[1][0]
+            kind, value = self.session.query(query, self._given(query))[1][0]
         except (duckdb.Error, RuntimeError) as error:
             self._failed(error)
             return UNKNOWN
@@ -118,10 +120,12 @@ class Ahead:
             f"(SELECT n AS {_ROW}, CAST(x AS {column.type.sql}) AS {quote(column.name)} "
             f"FROM {_VIEW}) AS {quote(self.alias)}"
         )
+        if not self._rehearsed(query.replace(f"FROM {_VIEW}", "FROM (SELECT 0 AS n, NULL AS x)")):
+            return None
         try:
             self.session.register_view(_VIEW, table)
             try:
-                answer = self.session.query_arrow(query, self._given(text))
+                answer = self.session.query_arrow(query, self._given(query))
             finally:
                 drop_view(self.session, _VIEW)
         except (duckdb.Error, RuntimeError) as error:
@@ -157,13 +161,26 @@ class Ahead:
             names = ", ".join(literal(name) for name in sorted(functions))
             rows = self.session.query(
                 "SELECT lower(function_name), "
-                "bool_and(function_type = 'scalar' AND stability = 'CONSISTENT') "
+                "bool_and((function_type = 'scalar' AND stability = 'CONSISTENT') "
+                "OR (internal AND function_name IN ('if', 'nullif'))) "
                 f"FROM duckdb_functions() WHERE lower(function_name) IN ({names}) GROUP BY 1",
                 None,
             )[1]
             known = len(rows) == len(functions) and all(consistent for _, consistent in rows)
             self.session.environment.keep(functions, known)
         return known
+
+    def _rehearsed(self, query: str) -> bool:
+        """Tell whether `query` runs, outside the session's transaction: there a failure ends it."""
+        if self.session.transaction is None:
+            return True
+        with self.session.instance.duck.cursor() as cursor:
+            try:
+                cursor.execute(query, self._given(query) or None).fetchall()
+            except (duckdb.Error, RuntimeError):
+                self.session.instance.functions.take_failure()
+                return False
+        return True
 
     def _failed(self, error: Exception) -> None:
         """Let DuckDB report a failure with the statement, unless it has ended the transaction."""

@@ -140,7 +140,7 @@ class _Domain:
     def compare(self, op: str, bound: Bound) -> list[Interval] | None:
         if bound.value is None:
             return []
-        if op in ("like", "starts") and self.kind.kind is not Kind.TEXT:
+        if op == "like" and self.kind.kind is not Kind.TEXT:
             return None
         match self.kind.kind:
             case Kind.BOOLEAN:
@@ -252,16 +252,9 @@ class _Domain:
     def _text(self, op: str, value: str) -> list[Interval] | None:
         assert self.dictionary is not None
         words = _Words(self.dictionary)
-        if op == "like":
-            fixed = value.rstrip("%")
-            if "%" in fixed or "_" in fixed or "\\" in fixed:
-                return None
-            op, value = "=" if fixed == value else "starts", fixed
         raw = value.encode()
-        if op == "starts":
-            # No UTF-8 text has the byte 0xff.
-            first = bisect.bisect_left(words, raw)
-            return from_points("=", first, bisect.bisect_left(words, raw + b"\xff", first) - 1)
+        if op == "like":
+            return _like(words, raw)
         first = bisect.bisect_left(words, raw)
         present = first < len(words) and words[first] == raw
         return from_points(op, first, first if present else first - 1)
@@ -283,6 +276,17 @@ class _Domain:
         return union(
             [(i, i) for i, label in enumerate(self.kind.labels) if holds(label.encode(), raw)]
         )
+
+
+def _like(words: _Words, pattern: bytes) -> list[Interval] | None:
+    """Return the words with a prefix, or the one word: patterns that no other wildcard is in."""
+    fixed = pattern.rstrip(b"%")
+    if any(wildcard in fixed for wildcard in (b"%", b"_", b"\\")):
+        return None
+    first = bisect.bisect_left(words, fixed)
+    # No UTF-8 text has the byte 0xff; nothing but a word itself lies before it and a zero.
+    after = fixed + (b"\0" if fixed == pattern else b"\xff")
+    return from_points("=", first, bisect.bisect_left(words, after, first) - 1)
 
 
 _HOLDS: dict[str, Callable[[bytes, bytes], bool]] = {

@@ -78,7 +78,10 @@ _ARITHMETIC = (
 )
 """What a constant expression may hold: it means the same however it is printed."""
 
-_NOT_CONSTANT = (exp.Query, exp.Subquery, exp.Table, exp.Star, exp.AggFunc, exp.Window, exp.Dot)
+_NEVER_ALONE = (
+    *(exp.Query, exp.SubqueryPredicate, exp.Table, exp.Star, exp.AggFunc, exp.Window, exp.Dot),
+)
+"""What no text may hold that is evaluated apart from its statement."""
 _OF_NOW = ("Current", "Local", "Session")
 _SYNTAX = frozenset((
     "and", "or", "not", "in", "like", "ilike", "glob", "similar", "to", "between", "is", "case",
@@ -261,7 +264,7 @@ def _test(node: exp.Expr, span: Span | None, truth: Truth, owns: Owns) -> Condit
 
 def _expression(node: exp.Expr, span: Span | None) -> Expression | None:
     """Return the text of a condition that may be evaluated apart from its statement."""
-    if span is None or any(node.find_all(*_NOT_CONSTANT)):
+    if span is None or any(node.find_all(*_NEVER_ALONE)):
         return None
     for inner in node.walk():
         if isinstance(inner, exp.Func) and type(inner).__name__.startswith(_OF_NOW):
@@ -299,10 +302,10 @@ def _leaf(node: exp.Expr) -> Leaf | None:
                 return InList(column, tuple(v for v in values if v is not None))
         case exp.Is() if isinstance(node.expression, exp.Null):
             return IsNull(column, negated=False)
-        case exp.Like() | exp.StartsWith():
+        case exp.Like():
             value = _operand_of(node.expression)
             if value is not None:
-                return Compare(column, "like" if isinstance(node, exp.Like) else "starts", value)
+                return Compare(column, "like", value)
         case _:
             pass
     return None
