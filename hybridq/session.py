@@ -19,12 +19,9 @@ from typing import Any, assert_never
 
 import duckdb
 
-from hybridq.errors import (
-    Error,
-    OperationalError,
-    ProgrammingError,
-)
+from hybridq.errors import Error, OperationalError, ProgrammingError
 from hybridq.exec import dml, query, statements
+from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
 from hybridq.exec.result import Field, Pending, Result, Row, translate
 from hybridq.exec.transaction import Transaction as Tx
@@ -76,6 +73,7 @@ class Session:
         self._epoch = instance.epoch
         self._pending: weakref.ref[Pending] | None = None
         self.standard_order = True
+        self.environment = Environment(instance)
 
     # -- one statement after the other ----------------------------------------
 
@@ -119,6 +117,7 @@ class Session:
         context.settings = self.settings
         context.current_progress = self.progress
         self.instance.functions.take_failure()
+        self.environment.note(statement)
         try:
             return self._dispatch(statement, parameters)
         except (duckdb.Error, OSError, RuntimeError) as error:
@@ -346,6 +345,7 @@ class Session:
     def _forget_tables(self) -> None:
         self._tables.clear()
         self._triggers = None
+        self.environment.changed()
         self._epoch = self.instance.epoch
 
     def schema_changed(self) -> None:

@@ -14,22 +14,22 @@ from typing import Any
 
 import numpy as np
 
+from hybridq.conditions import Conjunct, Opaque
 from hybridq.errors import DataError, ProgrammingError
 from hybridq.index.attributes import Kind
+from hybridq.index.bounds import bound_of
 from hybridq.index.build import wrong_dimension
 from hybridq.index.hits import SortColumn
 from hybridq.index.ivf import Float32s, IndexSpec, Snapshot
-from hybridq.index.leaves import bound_of
-from hybridq.index.search import (
+from hybridq.index.programs import (
+    Evaluator,
     Program,
-    Search,
-    bind_program,
+    assemble,
+    bind_condition,
 )
+from hybridq.index.search import Search
+from hybridq.index.verdicts import Verdict, join
 from hybridq.nodes import (
-    Conjunct,
-    IsNull,
-    Leaf,
-    Opaque,
     QueryText,
     QueryVector,
     TopK,
@@ -44,7 +44,11 @@ Evaluate = Callable[[str], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundTopK:
-    """A TopK with values: `programs` per part of the snapshot, None if DuckDB must filter."""
+    """A TopK with values.
+
+    `programs` hold, for each part of the snapshot, the conjuncts that compile, as do `verdicts`;
+    `opaque` are the others, which only DuckDB can evaluate.
+    """
 
     topk: TopK
     table: TableInfo
@@ -53,7 +57,9 @@ class BoundTopK:
     search: Search
     limit: int
     offset: int
-    programs: tuple[Program, ...] | None
+    programs: tuple[Program, ...]
+    verdicts: tuple[Verdict, ...]
+    opaque: tuple[Conjunct, ...]
     conjuncts: tuple[Conjunct, ...]
     sort_columns: tuple[SortColumn, ...]
     parameters: Mapping[str, Any]
@@ -65,6 +71,11 @@ class BoundTopK:
         alias = self.topk.table.alias
         name = self.spec.table_name.sql()
         return name if alias is None else f"{name} AS {quote(alias)}"
+
+    @property
+    def compiled(self) -> bool:
+        """Tell whether the programs are all of the WHERE."""
+        return not self.opaque
 
     @property
     def wanted(self) -> int:
@@ -176,6 +187,7 @@ def bind(
     candidates: Sequence[tuple[IndexSpec, Callable[[], Snapshot]]],
     parameters: Mapping[str, Any],
     evaluate: Evaluate,
+    evaluator: Evaluator,
 ) -> BoundTopK | Unbound:
     """Bind `topk`; `candidates` are the indexes of its table, snapshots taken only if used.
 
@@ -220,6 +232,9 @@ def bind(
         sort_columns.append((position, key.descending, key.nulls_first))
     snapshot = take_snapshot()
     bound, inclusive = radius
+    verdicts, opaque = _verdicts(
+        snapshot, conjuncts, parameters, evaluator, collated=table.collated
+    )
     return BoundTopK(
         topk=topk,
         table=table,
@@ -233,7 +248,9 @@ def bind(
         ),
         limit=limit,
         offset=offset or 0,
-        programs=_programs(snapshot, conjuncts, parameters, collated=table.collated),
+        programs=tuple(assemble(verdict) for verdict in verdicts),
+        verdicts=tuple(verdicts),
+        opaque=opaque,
         conjuncts=conjuncts,
         sort_columns=tuple(sort_columns),
         parameters=parameters,
@@ -280,30 +297,24 @@ def _float32_bound(number: float, *, inclusive: bool, value: Any) -> tuple[float
     return float(below), True
 
 
-def _programs(
+def _verdicts(
     snapshot: Snapshot,
     conjuncts: Sequence[Conjunct],
     parameters: Mapping[str, Any],
+    evaluator: Evaluator,
     *,
     collated: bool,
-) -> tuple[Program, ...] | None:
-    """Return the conjunction bound to each part, None if it needs DuckDB.
-
-    Comparisons of text do in a `collated` table: the index orders text by its bytes.
-    """
-    leaves: list[Leaf] = []
+) -> tuple[list[Verdict], tuple[Conjunct, ...]]:
+    """Return which rows of each part pass the conjuncts that compile, and the other conjuncts."""
+    columns: list[list[Verdict]] = []
+    opaque: list[Conjunct] = []
     for conjunct in conjuncts:
-        if isinstance(conjunct.leaf, Opaque):
-            return None
-        position = snapshot.spec.position_of(conjunct.leaf.column)
-        text = position is not None and snapshot.spec.columns[position].type.kind is Kind.TEXT
-        if collated and text and not isinstance(conjunct.leaf, IsNull):
-            return None
-        leaves.append(conjunct.leaf)
-    programs: list[Program] = []
-    for part in snapshot.parts:
-        program = bind_program(part, leaves, parameters)
-        if program is None:
-            return None
-        programs.append(program)
-    return tuple(programs)
+        found = bind_condition(
+            conjunct.condition, snapshot, parameters, evaluator, collated=collated
+        )
+        if found is None:
+            opaque.append(conjunct)
+        else:
+            columns.append(found)
+    joined = [join(True, [found[i] for found in columns]) for i in range(len(snapshot.parts))]
+    return joined, tuple(opaque)

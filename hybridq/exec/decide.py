@@ -8,11 +8,8 @@ import numpy as np
 
 from hybridq.exec.bind import BoundTopK
 from hybridq.index.ivf import Ladder, Part
-from hybridq.index.search import (
-    Program,
-    narrowest,
-    sampled_share,
-)
+from hybridq.index.programs import Program
+from hybridq.index.search import narrowest, sampled_share
 from hybridq.plan.choose import choose
 from hybridq.plan.cost import REFERENCE, Statistics, UnitCosts
 from hybridq.plan.physical import Decision
@@ -34,7 +31,7 @@ def statistics(bound: BoundTopK, target: float) -> Statistics:
     """Return the statistics of a bound query."""
     base = bound.snapshot.parts[0]
     share, narrow = _UNKNOWN_SHARE, None
-    if bound.programs is not None:
+    if bound.compiled:
         share, narrow = _share(base, bound.programs[0])
     lists = None
     if target < 1.0 and base.ladder is not None:
@@ -44,10 +41,10 @@ def statistics(bound: BoundTopK, target: float) -> Statistics:
         delta_rows=bound.snapshot.delta_rows,
         dim=bound.spec.dim,
         nlist=base.nlist,
-        leaves=bound.programs[0].leaves if bound.programs is not None else len(bound.conjuncts),
+        leaves=bound.programs[0].leaves if bound.compiled else len(bound.conjuncts),
         share=share,
         narrowest_rows=narrow,
-        compiled=bound.programs is not None,
+        compiled=bound.compiled,
         lists_needed=lists,
         k=max(1, bound.wanted),
     )

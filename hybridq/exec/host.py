@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import duckdb
 
 from hybridq.errors import Error
+from hybridq.exec.environment import Environment
 from hybridq.exec.result import Field, Result, Row
 from hybridq.exec.transaction import Transaction
 from hybridq.instance import Instance
@@ -28,6 +29,7 @@ class Host(Protocol):
     settings: Settings
     transaction: Transaction | None
     standard_order: bool
+    environment: Environment
 
     @property
     def progress(self) -> Progress:

@@ -8,6 +8,7 @@ from typing import Any
 from hybridq.errors import ProgrammingError
 from hybridq.exec.bind import BoundTopK, Unbound, bind
 from hybridq.exec.decide import decide
+from hybridq.exec.evaluate import Ahead
 from hybridq.exec.executor import Run, execute
 from hybridq.exec.host import Host, Parameters, named_values, shown_parameter
 from hybridq.exec.keys import positions_by_duckdb
@@ -90,7 +91,7 @@ def _bind(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | U
         row = session.query(text, given)[1]
         return row[0][0] if row else None
 
-    return bind(topk, table, candidates, values, evaluate)
+    return bind(topk, table, candidates, values, evaluate, Ahead(session, values, topk.table))
 
 
 def answer(
