@@ -20,10 +20,10 @@ import pyarrow as pa
 
 from hybridq.errors import DataError, OperationalError
 from hybridq.index.attributes import encode
-from hybridq.index.codes import codes_from, encode_part
+from hybridq.index.codes import BLOCK, codes_from, encode_part
 from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Ladder, Part
 from hybridq.index.recall import calibrate
-from hybridq.kernels import kmeans
+from hybridq.kernels import kmeans, zones
 from hybridq.nodes import Metric
 from hybridq.progress import Progress
 from hybridq.storage.files import Files
@@ -332,6 +332,8 @@ def write_part(
         "list_radius": layout.list_radius,
         "tie": layout.tie,
         "row_hash": layout.hash,
+        "zones": _zones(layout.keys, np.append(np.arange(0, rows.count, BLOCK), rows.count)),
+        "list_zones": _zones(layout.keys, layout.list_offsets),
         "permutations": np.argsort(layout.keys, axis=1, kind="stable").astype(np.int64),
         "ladder_ks": ladder.ks,
         "ladder_targets": ladder.targets,
@@ -357,6 +359,13 @@ def write_part(
         "gamma": ladder.gamma,
     }
     write_segment(files, path, metadata, arrays)
+
+
+def _zones(keys: Int64s, offsets: Int64s) -> Int64s:
+    """Return the zones (A, groups, 3) of the rows between `offsets`, see kernels.zones."""
+    out = np.empty((len(keys), len(offsets) - 1, zones.FIELDS), np.int64)
+    zones.fill_zones(keys, offsets, out)
+    return out
 
 
 def _dictionary_bytes(dictionary: pa.Array) -> npt.NDArray[np.uint8]:
@@ -402,6 +411,8 @@ def open_part(spec: IndexSpec, files: Files, path: Path) -> tuple[Part, int]:
         tie=arrays["tie"],
         row_hash=arrays["row_hash"],
         alive=np.ones(rows, np.uint8),
+        zones=arrays["zones"],
+        list_zones=arrays["list_zones"],
         permutations=arrays["permutations"],
         ladder=Ladder(
             ks=arrays["ladder_ks"],

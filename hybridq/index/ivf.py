@@ -9,8 +9,9 @@ index (the key first, then the attributes) is a row of `keys` (A, n), see `attri
 
 `alive` marks rows that are still current. A changed row is dead in the part that had it and alive
 in the newest delta; parts are immutable, so a change makes a new Part that shares all arrays but
-`alive`. `tie` is the rank of a row's key within its part, `zones` the range of keys of each 64 rows
-(see kernels.predicate), or empty. `known` keeps what DuckDB has said of the dictionaries' values.
+`alive`. `tie` is the rank of a row's key within its part, `zones` and `list_zones` what the
+keys of 64 rows and of a list can be
+(see kernels.zones), or empty. `known` keeps what DuckDB has said of the dictionaries' values.
 """
 
 from __future__ import annotations
@@ -115,6 +116,10 @@ class Ladder:
         return self.shares, by_k[below] * (1 - weight) + by_k[above] * weight
 
 
+def _no_zones() -> Int64s:
+    return np.empty((0, 0, 3), np.int64)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """Some rows of an index, in list order; see the module's text."""
@@ -134,7 +139,8 @@ class Part:
     codes: Codes | None = None
     dead: int = 0
     sample: Int64s = field(default_factory=lambda: np.empty((0, 0), np.int64))
-    zones: Int64s = field(default_factory=lambda: np.empty((0, 0, 2), np.int64))
+    zones: Int64s = field(default_factory=_no_zones)
+    list_zones: Int64s = field(default_factory=_no_zones)
     known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
