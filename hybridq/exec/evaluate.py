@@ -56,32 +56,40 @@ class Ahead:
         self.parameters = parameters
         self.alias = table.alias or table.name
 
-    def constant(self, expression: Expression | str) -> Any:
-        """Return the value of an expression without columns, or UNKNOWN."""
-        if isinstance(expression, str):
-            text = expression
-        elif self._deterministic(expression.functions):
-            text = f"({expression.text}) AND true"  # a condition is BOOLEAN, whatever it was
-        else:
+    def condition(self, expression: Expression) -> Any:
+        """Return the value, True, False or None, of a condition without columns, or UNKNOWN."""
+        if not self._deterministic(expression.functions):
             return UNKNOWN
-        known = self.session.environment
+        found = self._value(f"({expression.text}) AND true")
+        return UNKNOWN if found is None else found[1]
+
+    def constant(self, text: str, kind: AttributeType) -> Any:
+        """Return the value of a constant that is compared with a column of `kind`, or UNKNOWN."""
+        found = self._value(text)
+        if found is None:
+            return UNKNOWN
+        own, value = found
+        return value if value is None or _comparable(own, value, kind) else UNKNOWN
+
+    def _value(self, text: str) -> tuple[str, Any] | None:
+        """Return the type and the value of a constant expression, None if it has none."""
         key = self._key(text)
-        value = known.get(key) if key is not None else None
-        if value is not None:
-            return value[0]
+        known: tuple[str, Any] | None = None
+        if key is not None:
+            known = self.session.environment.get(key)
+        if known is not None:
+            return known
         query = f"SELECT typeof(x), x FROM (SELECT ({text}) AS x)"
         if not self._rehearsed(query):
-            return UNKNOWN
+            return None
         try:
             kind, value = self.session.query(query, self._given(query))[1][0]
         except (duckdb.Error, RuntimeError) as error:
             self._failed(error)
-            return UNKNOWN
-        if value is not None and not _comparable(kind, value):
-            value = UNKNOWN
+            return None
         if key is not None:
-            known.keep(key, (value,))
-        return value
+            self.session.environment.keep(key, (kind, value))
+        return kind, value
 
     def flags(
         self, position: int, expression: Expression, truth: Truth, parts: Sequence[Part]
@@ -189,10 +197,14 @@ class Ahead:
         self.session.instance.functions.take_failure()
 
 
-def _comparable(kind: str, value: Any) -> bool:
-    if kind.startswith("DECIMAL("):
-        return int(kind[8:].partition(",")[0]) <= 18
-    return kind in _CONSTANTS and value not in _INFINITE
+def _comparable(own: str, value: Any, kind: AttributeType) -> bool:
+    """Tell whether a constant of the SQL type `own` compares as a parameter of its class does."""
+    plain = value.replace(tzinfo=None) if isinstance(value, dt.datetime) else value
+    if plain in _INFINITE:
+        return False
+    if own.startswith("DECIMAL("):
+        return own == kind.sql or int(own[8:].partition(",")[0]) <= 18
+    return own in _CONSTANTS or (own == kind.sql and kind.kind is not Kind.ENUM)
 
 
 def _values(part: Part, position: int, kind: AttributeType) -> pa.Array:
