@@ -41,7 +41,6 @@ from hybridq.index.ivf import Int64s, Part, Snapshot
 from hybridq.index.leaves import intervals
 from hybridq.index.verdicts import (
     Codes,
-    Flags,
     Joined,
     Ranges,
     Rows,
@@ -49,7 +48,6 @@ from hybridq.index.verdicts import (
     Verdict,
     depth,
     join,
-    of_codes,
     of_ranges,
 )
 from hybridq.kernels import predicate as kernel
@@ -71,12 +69,12 @@ class Evaluator(Protocol):
     def constant(self, text: str, kind: AttributeType) -> Any:
         """Return the value of a constant that is compared with a column of `kind`, or UNKNOWN."""
 
-    def flags(
+    def over_values(
         self, position: int, expression: Expression, truth: Truth, parts: Sequence[Part]
-    ) -> list[Flags] | None:
-        """Return, per part, whether an expression of one column is `truth` for each of its values.
+    ) -> list[Verdict] | None:
+        """Return, per part, the values of a column for which an expression is `truth`.
 
-        That is a flag for NULL, then one for each code. None if it cannot be told.
+        None if it cannot be told.
         """
 
 
@@ -171,8 +169,7 @@ def _test(
             return [*found]
     if test.expression is None or column.type.kind not in _BY_VALUE:
         return None
-    flags = evaluator.flags(position, test.expression, test.truth, snapshot.parts)
-    return None if flags is None else [of_codes(position, f) for f in flags]
+    return evaluator.over_values(position, test.expression, test.truth, snapshot.parts)
 
 
 def _leaf(
@@ -272,8 +269,8 @@ class _Assembler:
                 self._ranges(0, [])
             case Ranges(column, found):
                 self._ranges(column, found)
-            case Codes(column, flags):
-                self._bits(kernel.KEY_BITS, column, packed(flags))
+            case Codes(column, _, words):
+                self._bits(kernel.KEY_BITS, column, words)
             case Rows(words):
                 self._bits(kernel.POSITION_BITS, 0, words)
             case Joined(every, parts, _):
@@ -306,13 +303,6 @@ class _Assembler:
         for at in skips:
             self.ops[at][2] = len(self.ops)
         return begins
-
-
-def packed(flags: Flags) -> Uint64s:
-    """Return flags as words, the first in the lowest bit of the first word."""
-    padded = np.zeros(-(-len(flags) // 64) * 64, np.bool_)
-    padded[: len(flags)] = flags
-    return np.packbits(padded, bitorder="little").view(np.uint64)
 
 
 def assemble(verdict: Verdict) -> Program:
