@@ -24,7 +24,7 @@ from hybridq.exec.host import Host, drop_view
 from hybridq.index.attributes import AttributeType, Kind
 from hybridq.index.ivf import IndexColumn, Part
 from hybridq.index.programs import UNKNOWN
-from hybridq.index.verdicts import Flags
+from hybridq.index.verdicts import Flags, Verdict, of_codes
 from hybridq.nodes import TableName, literal, quote
 from hybridq.sql.lexical import used_parameters
 
@@ -56,37 +56,45 @@ class Ahead:
         self.parameters = parameters
         self.alias = table.alias or table.name
 
-    def constant(self, expression: Expression | str) -> Any:
-        """Return the value of an expression without columns, or UNKNOWN."""
-        if isinstance(expression, str):
-            text = expression
-        elif self._deterministic(expression.functions):
-            text = f"({expression.text}) AND true"  # a condition is BOOLEAN, whatever it was
-        else:
+    def condition(self, expression: Expression) -> Any:
+        """Return the value, True, False or None, of a condition without columns, or UNKNOWN."""
+        if not self._deterministic(expression.functions):
             return UNKNOWN
-        known = self.session.environment
+        found = self._value(f"({expression.text}) AND true")
+        return UNKNOWN if found is None else found[1]
+
+    def constant(self, text: str, kind: AttributeType) -> Any:
+        """Return the value of a constant that is compared with a column of `kind`, or UNKNOWN."""
+        found = self._value(text)
+        if found is None:
+            return UNKNOWN
+        own, value = found
+        return value if value is None or _comparable(own, value, kind) else UNKNOWN
+
+    def _value(self, text: str) -> tuple[str, Any] | None:
+        """Return the type and the value of a constant expression, None if it has none."""
         key = self._key(text)
-        value = known.get(key) if key is not None else None
-        if value is not None:
-            return value[0]
+        known: tuple[str, Any] | None = None
+        if key is not None:
+            known = self.session.environment.get(key)
+        if known is not None:
+            return known
         query = f"SELECT typeof(x), x FROM (SELECT ({text}) AS x)"
         if not self._rehearsed(query):
-            return UNKNOWN
+            return None
         try:
             kind, value = self.session.query(query, self._given(query))[1][0]
         except (duckdb.Error, RuntimeError) as error:
             self._failed(error)
-            return UNKNOWN
-        if value is not None and not _comparable(kind, value):
-            value = UNKNOWN
+            return None
         if key is not None:
-            known.keep(key, (value,))
-        return value
+            self.session.environment.keep(key, (kind, value))
+        return kind, value
 
-    def flags(
+    def over_values(
         self, position: int, expression: Expression, truth: Truth, parts: Sequence[Part]
-    ) -> list[Flags] | None:
-        """Return a flag for NULL and each code of a column, per part; None if it cannot be told."""
+    ) -> list[Verdict] | None:
+        """Return, per part, the values of a column for which an expression is `truth`."""
         if not self._deterministic(expression.functions):
             return None
         column = parts[0].spec.columns[position]
@@ -94,7 +102,7 @@ class Ahead:
         if key is not None:
             key = (self.session.environment.token, *key, truth, position, self.alias)
         found = [_kept(part, key, position) for part in parts]
-        missing = [i for i, flags in enumerate(found) if flags is None]
+        missing = [i for i, verdict in enumerate(found) if verdict is None]
         if missing:
             values = [_values(parts[i], position, column.type) for i in missing]
             if sum(len(v) for v in values) > MAX_VALUES:
@@ -103,15 +111,15 @@ class Ahead:
             if evaluated is None:
                 return None
             for i, flags in zip(missing, evaluated, strict=True):
-                found[i] = flags
+                found[i] = verdict = of_codes(position, flags)
                 if key is not None:
-                    _keep(parts[i], key, position, flags)
-        return [flags for flags in found if flags is not None]
+                    _keep(parts[i], key, position, verdict)
+        return [verdict for verdict in found if verdict is not None]
 
     def _evaluate(
         self, column: IndexColumn, values: Sequence[pa.Array], text: str, truth: Truth
     ) -> list[Flags] | None:
-        """Evaluate over the values of all parts at once."""
+        """Return, per part, a flag for NULL and for each code; all are evaluated at once."""
         rows = sum(len(v) for v in values)
         table = pa.table({"n": np.arange(rows), "x": pa.concat_arrays(values)})
         wanted = f"({text}) AND true" if truth in (Truth.TRUE, Truth.NOT_TRUE) else f"NOT ({text})"
@@ -189,10 +197,14 @@ class Ahead:
         self.session.instance.functions.take_failure()
 
 
-def _comparable(kind: str, value: Any) -> bool:
-    if kind.startswith("DECIMAL("):
-        return int(kind[8:].partition(",")[0]) <= 18
-    return kind in _CONSTANTS and value not in _INFINITE
+def _comparable(own: str, value: Any, kind: AttributeType) -> bool:
+    """Tell whether a constant of the SQL type `own` compares as a parameter of its class does."""
+    plain = value.replace(tzinfo=None) if isinstance(value, dt.datetime) else value
+    if plain in _INFINITE:
+        return False
+    if own.startswith("DECIMAL("):
+        return own == kind.sql or int(own[8:].partition(",")[0]) <= 18
+    return own in _CONSTANTS or (own == kind.sql and kind.kind is not Kind.ENUM)
 
 
 def _values(part: Part, position: int, kind: AttributeType) -> pa.Array:
@@ -206,14 +218,14 @@ def _values(part: Part, position: int, kind: AttributeType) -> pa.Array:
     return pa.concat_arrays([pa.nulls(1, pa.large_string()), words.cast(pa.large_string())])
 
 
-def _kept(part: Part, key: Hashable, position: int) -> Flags | None:
-    dictionary, flags = part.known.get(key, (None, None))
+def _kept(part: Part, key: Hashable, position: int) -> Verdict | None:
+    dictionary, verdict = part.known.get(key, (None, None))
     same = dictionary is part.dictionaries[position]
-    return flags if same else None
+    return verdict if same else None
 
 
-def _keep(part: Part, key: Hashable, position: int, flags: Flags) -> None:
-    """Keep flags beside the dictionary they are of; other threads may do the same."""
-    part.known[key] = (part.dictionaries[position], flags)
+def _keep(part: Part, key: Hashable, position: int, verdict: Verdict) -> None:
+    """Keep a verdict beside the dictionary it is of; other threads may do the same."""
+    part.known[key] = (part.dictionaries[position], verdict)
     if len(part.known) > _KEPT:
         part.known.pop(next(iter(part.known)), None)

@@ -20,6 +20,7 @@ from hybridq.conditions import (
     ColumnTest,
     Compare,
     Condition,
+    Constant,
     Evaluated,
     Expression,
     Given,
@@ -27,17 +28,19 @@ from hybridq.conditions import (
     IsNull,
     Known,
     Leaf,
+    LiteralKind,
     Opaque,
+    Operand,
+    Parameter,
     Truth,
 )
-from hybridq.index.attributes import Kind
+from hybridq.index.attributes import AttributeType, Kind
 from hybridq.index.bounds import bound_of
 from hybridq.index.intervals import Interval
 from hybridq.index.ivf import Int64s, Part, Snapshot
 from hybridq.index.leaves import intervals
 from hybridq.index.verdicts import (
     Codes,
-    Flags,
     Joined,
     Ranges,
     Rows,
@@ -45,10 +48,13 @@ from hybridq.index.verdicts import (
     Verdict,
     depth,
     join,
-    of_codes,
     of_ranges,
 )
 from hybridq.kernels import predicate as kernel
+from hybridq.nodes import literal
+
+_BY_VALUE = (Kind.TEXT, Kind.UUID, Kind.ENUM, Kind.BOOLEAN)
+"""Types whose values are so few, or kept once each, that DuckDB can be asked about every one."""
 
 UNKNOWN = object()
 """What an evaluator returns for an expression that cannot be evaluated ahead."""
@@ -57,15 +63,18 @@ UNKNOWN = object()
 class Evaluator(Protocol):
     """DuckDB, for what has no second implementation here; see exec.evaluate."""
 
-    def constant(self, expression: Expression | str) -> Any:
-        """Return the value of an expression without columns, or UNKNOWN."""
+    def condition(self, expression: Expression) -> Any:
+        """Return the value, True, False or None, of a condition without columns, or UNKNOWN."""
 
-    def flags(
+    def constant(self, text: str, kind: AttributeType) -> Any:
+        """Return the value of a constant that is compared with a column of `kind`, or UNKNOWN."""
+
+    def over_values(
         self, position: int, expression: Expression, truth: Truth, parts: Sequence[Part]
-    ) -> list[Flags] | None:
-        """Return, per part, whether an expression of one column is `truth` for each of its values.
+    ) -> list[Verdict] | None:
+        """Return, per part, the values of a column for which an expression is `truth`.
 
-        That is a flag for NULL, then one for each code. None if it cannot be told.
+        None if it cannot be told.
         """
 
 
@@ -136,8 +145,8 @@ def bind_condition(
 def _given(given: Given, parameters: Mapping[str, Any], evaluator: Evaluator) -> bool | None:
     if given.is_null is not None:
         return given.truth.holds(bound_of(given.is_null, parameters).value is None)
-    value = evaluator.constant(given.expression)
-    return given.truth.holds(value) if value is None or isinstance(value, bool) else None
+    value = evaluator.condition(given.expression)
+    return None if value is UNKNOWN else given.truth.holds(value)
 
 
 def _test(
@@ -158,15 +167,9 @@ def _test(
         found = _leaf(test, test.leaf, position, snapshot, parameters, evaluator)
         if found is not None:
             return [*found]
-    if test.expression is None or column.type.kind not in (
-        Kind.TEXT,
-        Kind.UUID,
-        Kind.ENUM,
-        Kind.BOOLEAN,
-    ):
+    if test.expression is None or column.type.kind not in _BY_VALUE:
         return None
-    flags = evaluator.flags(position, test.expression, test.truth, snapshot.parts)
-    return None if flags is None else [of_codes(position, f) for f in flags]
+    return evaluator.over_values(position, test.expression, test.truth, snapshot.parts)
 
 
 def _leaf(
@@ -177,10 +180,10 @@ def _leaf(
     parameters: Mapping[str, Any],
     evaluator: Evaluator,
 ) -> list[Verdict] | None:
-    known = _with_values(leaf, parameters, evaluator)
+    kind = snapshot.spec.columns[position].type
+    known = _with_values(leaf, kind, parameters, evaluator)
     if known is None:
         return None
-    kind = snapshot.spec.columns[position].type
     verdicts: list[Verdict] = []
     for part in snapshot.parts:
         dictionary = part.dictionaries[position]
@@ -189,33 +192,63 @@ def _leaf(
             continue
         found = intervals(leaf, kind, dictionary, known, test.truth)
         if found is None:
-            return None
+            cast = _with_casts(leaf, kind, parameters)
+            if cast == leaf:
+                return None
+            return _leaf(test, cast, position, snapshot, parameters, evaluator)
         verdicts.append(of_ranges(position, found))
     return verdicts
 
 
-def _with_values(
-    leaf: Leaf, parameters: Mapping[str, Any], evaluator: Evaluator
-) -> Mapping[str, Any] | None:
-    """Return the parameters and, under their texts, the values of the leaf's expressions."""
+def _operands(leaf: Leaf) -> tuple[Operand, ...]:
     match leaf:
         case Compare(value=value):
-            operands = [value]
+            return (value,)
         case Between(low=low, high=high):
-            operands = [low, high]
+            return (low, high)
         case InList(values=values):
-            operands = list(values)
+            return values
         case IsNull():
-            operands = []
-    found = dict.fromkeys(o.text for o in operands if isinstance(o, Evaluated))
-    if not found:
+            return ()
+
+
+def _with_values(
+    leaf: Leaf, kind: AttributeType, parameters: Mapping[str, Any], evaluator: Evaluator
+) -> Mapping[str, Any] | None:
+    """Return the parameters and, under their texts, the values of the leaf's expressions."""
+    texts = [o.text for o in _operands(leaf) if isinstance(o, Evaluated)]
+    if not texts:
         return parameters
-    for text in found:
-        value = evaluator.constant(text)
-        if value is UNKNOWN:
+    found = dict(parameters)
+    for text in texts:
+        found[text] = evaluator.constant(text, kind)
+        if found[text] is UNKNOWN:
             return None
-        found[text] = value
-    return {**parameters, **found}
+    return found
+
+
+def _with_casts(leaf: Leaf, kind: AttributeType, parameters: Mapping[str, Any]) -> Leaf:
+    """Return the leaf with its strings cast to the column's type, as DuckDB does with them."""
+    if kind.kind in _BY_VALUE:
+        return leaf
+
+    def cast(operand: Operand) -> Operand:
+        if isinstance(operand, Constant) and operand.kind is LiteralKind.STRING:
+            return Evaluated(f"CAST({literal(operand.text)} AS {kind.sql})")
+        if isinstance(operand, Parameter) and kind.kind is Kind.TIMESTAMPTZ:
+            text = isinstance(bound_of(operand, parameters).value, str)
+            return Evaluated(f"CAST(${operand.name} AS {kind.sql})") if text else operand
+        return operand
+
+    match leaf:
+        case Compare(column, op, value) if op != "like":
+            return Compare(column, op, cast(value))
+        case Between(column, low, high):
+            return Between(column, cast(low), cast(high))
+        case InList(column, values):
+            return InList(column, tuple(cast(v) for v in values))
+        case _:
+            return leaf
 
 
 # -- verdicts to programs ------------------------------------------------------
@@ -236,8 +269,8 @@ class _Assembler:
                 self._ranges(0, [])
             case Ranges(column, found):
                 self._ranges(column, found)
-            case Codes(column, flags):
-                self._bits(kernel.KEY_BITS, column, packed(flags))
+            case Codes(column, _, words):
+                self._bits(kernel.KEY_BITS, column, words)
             case Rows(words):
                 self._bits(kernel.POSITION_BITS, 0, words)
             case Joined(every, parts, _):
@@ -270,13 +303,6 @@ class _Assembler:
         for at in skips:
             self.ops[at][2] = len(self.ops)
         return begins
-
-
-def packed(flags: Flags) -> Uint64s:
-    """Return flags as words, the first in the lowest bit of the first word."""
-    padded = np.zeros(-(-len(flags) // 64) * 64, np.bool_)
-    padded[: len(flags)] = flags
-    return np.packbits(padded, bitorder="little").view(np.uint64)
 
 
 def assemble(verdict: Verdict) -> Program:

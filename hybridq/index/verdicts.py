@@ -34,10 +34,14 @@ class Ranges:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Codes:
-    """Rows whose code of a column is in a set: a flag per code, that of NULL before them."""
+    """Rows whose code of a column is in a set: a flag per code, that of NULL before them.
+
+    `words` are the flags as the kernels take them.
+    """
 
     column: int
     flags: Flags
+    words: Uint64s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,8 +74,15 @@ def of_codes(column: int, flags: Flags) -> Verdict:
     steps = np.flatnonzero(np.diff(flags[1:].astype(np.int8), prepend=0, append=0))
     runs = [(int(a), int(b) - 1) for a, b in zip(steps[::2], steps[1::2], strict=True)]
     if len(runs) > _FEW:
-        return Codes(column, flags)
+        return Codes(column, flags, packed(flags))
     return of_ranges(column, [(NULL_KEY, NULL_KEY), *runs] if flags[0] else runs)
+
+
+def packed(flags: Flags) -> Uint64s:
+    """Return flags as words, the first in the lowest bit of the first word."""
+    padded = np.zeros(-(-len(flags) // 64) * 64, np.bool_)
+    padded[: len(flags)] = flags
+    return np.packbits(padded, bitorder="little").view(np.uint64)
 
 
 def _as_flags(verdict: Ranges | Codes, count: int) -> Flags:

@@ -86,7 +86,7 @@ _OF_NOW = ("Current", "Local", "Session")
 _SYNTAX = frozenset((
     "and", "or", "not", "in", "like", "ilike", "glob", "similar", "to", "between", "is", "case",
     "when", "then", "else", "cast", "try_cast", "as", "coalesce", "ifnull", "from", "escape", "any",
-    "all", "some", "decimal", "numeric", "varchar", "char", "text", "interval", "extract",
+    "all", "some", "decimal", "numeric", "varchar", "char", "text", "enum", "interval", "extract",
     "position", "overlay", "substring", "trim",
 ))  # fmt: skip
 """Words that may stand before a parenthesis and call nothing that could be redefined."""
@@ -205,7 +205,7 @@ def _condition(node: exp.Expr, span: Span | None, truth: Truth, owns: Owns) -> C
         return _condition(node.this, after, truth.opposite, owns)
     inner, asked, _ = _peel(node, truth)
     if isinstance(inner, exp.And | exp.Or):
-        return _condition(inner, None, asked, owns)
+        return _condition(inner, span.head() if span is not None else None, asked, owns)
     constant = _known(inner, asked)
     return constant if constant is not None else _test(node, span, truth, owns)
 

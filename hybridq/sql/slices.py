@@ -95,6 +95,15 @@ class Span:
             return None
         return Span(self.slices, self.start + 1, self.stop - 1)
 
+    def head(self) -> Span | None:
+        """Return what is between the parentheses it begins with: `a OR b` of `(a OR b) IS TRUE`."""
+        piece = self.slices.piece
+        end = closing(piece.tokens, self.start) if piece.word(self.start) == "(" else None
+        if end is None or not self.start + 1 < end < self.stop:
+            return None
+        inner = Span(self.slices, self.start + 1, end)
+        return inner.head() if inner.inside() is not None else inner
+
     def after_not(self) -> Span | None:
         """Return what follows the NOT it begins with, if it begins with one."""
         if self.slices.piece.word(self.start) != "NOT" or self.stop - self.start < 2:

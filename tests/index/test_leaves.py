@@ -18,9 +18,10 @@ from hybridq.conditions import (
     IsNull,
     LiteralKind,
     Parameter,
+    Truth,
 )
 from hybridq.index.attributes import NULL_KEY, attribute_type, encode
-from hybridq.index.intervals import ALL, MIN_KEY, intersect, union
+from hybridq.index.intervals import ALL, MIN_KEY, complement, intersect, union
 from hybridq.index.leaves import intervals
 
 OPERATORS = ["=", "<>", "<", "<=", ">", ">="]
@@ -75,13 +76,14 @@ def test_comparisons(sql_type, data):
     kind = attribute_type(sql_type)
     encoded = encode(pa.array([*plain, None], arrow_type), kind)
     leaf = Compare("x", op, Parameter("p"))
-    found = intervals(leaf, kind, encoded.dictionary, {"p": value})
-    assert found is not None
-    assert not holds(found, NULL_KEY)
-    assert found == sorted(found)
-    for key, x in zip(encoded.keys.tolist(), values, strict=False):
-        left, right = (x.encode(), value.encode()) if isinstance(x, str) else (x, value)
-        assert holds(found, key) == compared(op, left, right)
+    for truth in Truth:
+        found = intervals(leaf, kind, encoded.dictionary, {"p": value}, truth)
+        assert found is not None
+        assert holds(found, NULL_KEY) == truth.holds(None)
+        assert found == sorted(found)
+        for key, x in zip(encoded.keys.tolist(), values, strict=False):
+            left, right = (x.encode(), value.encode()) if isinstance(x, str) else (x, value)
+            assert holds(found, key) == truth.holds(compared(op, left, right))
 
 
 def integer_leaf(leaf):
@@ -102,6 +104,69 @@ def test_null_and_fractions():
     assert union(integer_leaf(Compare("x", "<>", HALF))) == ALL
     assert integer_leaf(InList("x", (FIVE, NULL))) == [(5, 5)]
     assert integer_leaf(Between("x", FIVE, NULL)) == []
+
+
+def both(left, right):
+    """AND of SQL."""
+    if left is False or right is False:
+        return False
+    return None if left is None or right is None else True
+
+
+VALUES_OR_NULL = st.sampled_from([None, 0, 2, 3, 5])
+
+
+@given(st.lists(VALUES_OR_NULL, min_size=2, max_size=3), st.sampled_from(list(Truth)))
+def test_three_valued_logic(bounds, truth):
+    constants = tuple(Parameter(str(i)) for i in range(len(bounds)))
+    given_ = {str(i): bound for i, bound in enumerate(bounds)}
+    leaves = {
+        "in": InList("x", constants),
+        "between": Between("x", constants[0], constants[1]),
+        "is": Compare("x", "is", constants[0]),
+        "is not": Compare("x", "is not", constants[0]),
+        "<": Compare("x", "<", constants[0]),
+        "null": IsNull("x", negated=False),
+    }
+    for name, leaf in leaves.items():
+        found = intervals(leaf, attribute_type("INTEGER"), None, given_, truth)
+        for x in [None, *range(-1, 7)]:
+            less = [None if None in (x, b) else x < b for b in bounds]
+            equal = [None if None in (x, b) else x == b for b in bounds]
+            value = {
+                "in": True if True in equal else None if None in equal else False,
+                "between": both(
+                    None if less[0] is None else not less[0],
+                    None if less[1] is None else less[1] or equal[1],
+                ),
+                "is": x == bounds[0],
+                "is not": x != bounds[0],
+                "<": less[0],
+                "null": x is None,
+            }[name]
+            key = NULL_KEY if x is None else x
+            assert holds(found, key) == truth.holds(value), (name, x)
+
+
+WORDS = st.text("ab\u00e4\U0001f600%_", max_size=4)
+
+
+@given(st.lists(WORDS, unique=True, max_size=12), WORDS, st.sampled_from(list(Truth)))
+def test_prefix_patterns(words, pattern, truth):
+    kind = attribute_type("VARCHAR")
+    encoded = encode(pa.array([*words, None], pa.string()), kind)
+    found = intervals(
+        Compare("x", "like", Parameter("p")), kind, encoded.dictionary, {"p": pattern}, truth
+    )
+    fixed = pattern.rstrip("%")
+    if "%" in fixed or "_" in fixed:
+        assert found is None
+        return
+    for key, word in zip(encoded.keys.tolist(), [*words, None], strict=True):
+        likes = (
+            None if word is None else word == fixed or (fixed != pattern and word.startswith(fixed))
+        )
+        assert holds(found, key) == truth.holds(likes)
 
 
 @pytest.mark.parametrize(
@@ -137,11 +202,15 @@ RANGES = st.lists(st.tuples(st.integers(-9, 9), st.integers(0, 5)), max_size=6).
 
 
 @given(RANGES, RANGES)
-def test_union_and_intersection(left, right):
-    both, common = union([*left, *right]), intersect(left, right)
+def test_sets_of_intervals(left, right):
+    either, common = union([*left, *right]), intersect(left, right)
+    others = complement(left)
+    assert holds(others, NULL_KEY)
+    assert complement(others) == union(left)
     for key in range(-12, 18):
-        assert holds(both, key) == (holds(left, key) or holds(right, key))
+        assert holds(others, key) != holds(left, key)
+        assert holds(either, key) == (holds(left, key) or holds(right, key))
         assert holds(common, key) == (holds(left, key) and holds(right, key))
-    for found in (both, common):
+    for found in (either, common, others):
         assert all(low <= high for low, high in found)
         assert all(a[1] + 1 < b[0] for a, b in itertools.pairwise(found))

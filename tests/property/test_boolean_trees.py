@@ -67,6 +67,13 @@ COLUMNS: dict[str, tuple[str, list[str], list[object]]] = {
 }
 PATTERNS = ["a%", "%b", "%", "", "_", "a_", "%B%", "b%", "b\\%", "ab", "%%", "Ä%", "é", "%10%", "A"]
 REGEXES = ["a", "^a.*", "b$", "[aA]b?", ".*", "(?i)B", ""]
+MATCHES = [
+    "{0} ~ '{1}'",
+    "{0} !~ '{1}'",
+    "regexp_matches({0}, '{1}')",
+    "{0} SIMILAR TO '{1}'",
+    "{0} NOT SIMILAR TO '{1}'",
+]
 OPERATORS = ("=", "<>", "<", "<=", ">", ">=", "IS DISTINCT FROM", "IS NOT DISTINCT FROM")
 SPANNING = ["i < g", "x = e::VARCHAR", "i + 1 > 2", "i % 2 = 0", "id IN (SELECT 3)", "s > d"]
 CONSTANTS = ["TRUE", "FALSE", "NULL", "1 = 1", "1 > 2", "NULL = 1", "'a' LIKE 'b'", "NULL::BOOLEAN"]
@@ -166,12 +173,7 @@ def leaves(draw: st.DrawFn) -> tuple[str, list[object]]:
         case "regex":
             subject = name if name == "x" else f"{name}::VARCHAR"
             regex = draw(st.sampled_from(REGEXES))
-            form = draw(
-                st.sampled_from(
-                    ["{0} ~ '{1}'", "{0} !~ '{1}'", "regexp_matches({0}, '{1}')"]
-                    + ["{0} SIMILAR TO '{1}'", "{0} NOT SIMILAR TO '{1}'"]
-                )
-            )
+            form = draw(st.sampled_from(MATCHES))
             return form.format(subject, regex), []
         case _:
             subject = f"{name}::VARCHAR"
@@ -294,6 +296,10 @@ def compiles(ours, where, parameters):
         ("g IS NOT DISTINCT FROM ?", [float("nan")]),
         ("((i = 1 AND x = 'a') OR (i = 2 AND x = 'ab')) AND NOT b", []),
         ("x = 'a' || 'b'", []),
+        ("f < 'nan' OR g IN ('inf', '-inf')", []),
+        ("f = CAST(0.1 AS FLOAT) AND l > CAST(1 AS UBIGINT)", []),
+        ("z > '2020-02-29 10:00:00' OR z < ?", ["1970-01-01 02:00:00+02"]),
+        ("d = '2020-2-29' OR t >= '10:11'", []),
         ("x IN ('a', 'b') AND (x LIKE '%a' OR x > 'b')", []),
     ],
 )
