@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from hybridq.exec.bind import BoundTopK
 from hybridq.index.ivf import Ladder, Part
 from hybridq.index.search import (
@@ -19,12 +17,13 @@ from hybridq.plan.physical import Decision
 from hybridq.settings import Settings
 
 _UNKNOWN_SHARE = 0.1
+_DEFAULT_RECALL = Settings().recall
 
 
 def decide(bound: BoundTopK, settings: Settings, unit: UnitCosts) -> Decision:
     """Choose the plan of a bound query."""
     target = settings.recall
-    if bound.spec.recall is not None and settings.recall == Settings().recall:
+    if bound.spec.recall is not None and settings.recall == _DEFAULT_RECALL:
         target = bound.spec.recall
     costs = REFERENCE if settings.calibration == "reference" else unit
     return choose(statistics(bound, target), settings, costs, target=target)
@@ -69,5 +68,4 @@ def _share(part: Part, program: Program) -> tuple[float, int | None]:
 
 def lists_needed(ladder: Ladder, k: int, target: float, share: float) -> int:
     """Return the lists the ladder asks for when `share` of the rows pass evenly."""
-    shares, lists = ladder.for_query(k, target)
-    return math.ceil(math.exp(float(np.interp(math.log(max(share, 1e-12)), shares, lists))) - 1e-9)
+    return math.ceil(math.exp(ladder.at(k, target, math.log(max(share, 1e-12)))) - 1e-9)

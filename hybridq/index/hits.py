@@ -26,6 +26,8 @@ class Hits:
 
     def cut(self, start: int, stop: int) -> Hits:
         """Return hits start … stop - 1."""
+        if start == 0 and stop >= len(self):
+            return self
         return Hits(self.distance[start:stop], self.part[start:stop], self.position[start:stop])
 
     def take(self, order: Int64s) -> Hits:
@@ -40,7 +42,9 @@ def merge(snapshot: Snapshot, found: Sequence[tuple[Float32s, Int64s]], k: int) 
         return Hits(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
     if len(busy) == 1:
         distance, position = found[busy[0]]
-        parts = np.full(len(distance), busy[0], np.int64)
+        parts = np.zeros(len(distance), np.int64)
+        if busy[0] != 0:
+            parts.fill(busy[0])
         return Hits(distance, parts, position).cut(0, k)
     distance = np.concatenate([found[i][0] for i in busy])
     position = np.concatenate([found[i][1] for i in busy])

@@ -52,13 +52,14 @@ class Counters:
 
     def add(self, raw: Int64s) -> None:
         """Add a kernel's counters."""
-        self.lists += int(raw[scan.LISTS_VISITED] - raw[scan.LISTS_SKIPPED])
-        self.blocks += int(raw[scan.BLOCKS])
-        self.blocks_skipped += int(raw[scan.BLOCKS_SKIPPED])
-        self.examined += int(raw[scan.ROWS_EXAMINED])
-        self.passing += int(raw[scan.ROWS_PASSING])
-        self.fast_distances += int(raw[scan.FAST_DISTANCES])
-        self.exact_distances += int(raw[scan.EXACT_DISTANCES])
+        counts = raw.tolist()
+        self.lists += counts[scan.LISTS_VISITED] - counts[scan.LISTS_SKIPPED]
+        self.blocks += counts[scan.BLOCKS]
+        self.blocks_skipped += counts[scan.BLOCKS_SKIPPED]
+        self.examined += counts[scan.ROWS_EXAMINED]
+        self.passing += counts[scan.ROWS_PASSING]
+        self.fast_distances += counts[scan.FAST_DISTANCES]
+        self.exact_distances += counts[scan.EXACT_DISTANCES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,36 +119,23 @@ def narrowest(part: Part, program: Program) -> tuple[int, int] | None:
         return None
     best: tuple[int, int] | None = None
     for leaf in range(program.leaves):
-        rows = sum(stop - start for start, stop in _ranges(part, program, leaf))
+        starts, stops = _ranges(part, program, leaf)
+        rows = sum(stops) - sum(starts)
         if best is None or rows < best[1]:
             best = (leaf, rows)
     return best
 
 
-def _ranges(part: Part, program: Program, leaf: int) -> list[tuple[int, int]]:
-    """Return the stretches of the leaf's sorted permutation that its intervals cover."""
+def _ranges(part: Part, program: Program, leaf: int) -> tuple[list[int], list[int]]:
+    """Return where the leaf's intervals start and stop in its sorted permutation."""
     assert part.permutations is not None
-    column = int(program.leaf_column[leaf])
+    column = program.leaf_column[leaf]
+    begin, end = program.leaf_start[leaf], program.leaf_start[leaf + 1]
     order, keys = part.permutations[column], part.keys[column]
-    out: list[tuple[int, int]] = []
-    for i in range(int(program.leaf_start[leaf]), int(program.leaf_start[leaf + 1])):
-        start = _bisect(order, keys, int(program.low[i]))
-        stop = _bisect(order, keys, int(program.high[i]), right=True)
-        out.append((start, stop))
-    return out
-
-
-def _bisect(order: Int64s, keys: Int64s, key: int, *, right: bool = False) -> int:
-    """Return where `key` goes in keys[order], without reading more of it than needed."""
-    low, high = 0, len(order)
-    while low < high:
-        middle = (low + high) >> 1
-        at = int(keys[order[middle]])
-        if at < key or (right and at == key):
-            low = middle + 1
-        else:
-            high = middle
-    return low
+    # Bisection through the permutation: the keys are not copied, and few of them are read.
+    starts: list[int] = keys.searchsorted(program.low[begin:end], "left", order).tolist()
+    stops: list[int] = keys.searchsorted(program.high[begin:end], "right", order).tolist()
+    return starts, stops
 
 
 def positions_by_permutation(part: Part, program: Program, leaf: int) -> Int64s:
@@ -155,7 +143,8 @@ def positions_by_permutation(part: Part, program: Program, leaf: int) -> Int64s:
     assert part.permutations is not None
     column = int(program.leaf_column[leaf])
     order = part.permutations[column]
-    found = [order[start:stop] for start, stop in _ranges(part, program, leaf)]
+    starts, stops = _ranges(part, program, leaf)
+    found = [order[start:stop] for start, stop in zip(starts, stops, strict=True)]
     positions = np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
     positions = positions[part.alive[positions] == 1]
     for other in range(program.leaves):
