@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,30 +16,18 @@ import numpy as np
 from hybridq.errors import DataError
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.values import Evaluate, count_of, query_vector, same_query
-from hybridq.index.attributes import Kind
+from hybridq.exec.where import Where, bind_where
 from hybridq.index.build import wrong_dimension
 from hybridq.index.hits import SortColumn
 from hybridq.index.ivf import Float32s, IndexSpec, Snapshot
 from hybridq.index.leaves import bound_of
-from hybridq.index.search import (
-    Program,
-    Search,
-    bind_program,
-)
-from hybridq.nodes import (
-    Conjunct,
-    IsNull,
-    Leaf,
-    Metric,
-    Opaque,
-    TopK,
-    quote,
-)
+from hybridq.index.search import Program, Search
+from hybridq.nodes import Conjunct, Metric, Opaque, TopK, quote
 
 
 @dataclass(slots=True)
 class BoundTopK:
-    """A TopK with values: `programs` per part of the snapshot, None if DuckDB must filter.
+    """A TopK with values.
 
     Made for each query, so not frozen, which would double what it costs; nothing writes to it.
     """
@@ -49,7 +37,7 @@ class BoundTopK:
     search: Search
     limit: int
     offset: int
-    programs: tuple[Program, ...] | None
+    where: Where
     conjuncts: tuple[Conjunct, ...]
     parameters: Mapping[str, Any]
 
@@ -62,6 +50,11 @@ class BoundTopK:
     def spec(self) -> IndexSpec:
         """The index searched."""
         return self.prepared.spec
+
+    @property
+    def programs(self) -> tuple[Program, ...] | None:
+        """The WHERE for each part of the snapshot, None if DuckDB must filter."""
+        return self.where.programs
 
     @property
     def sort_columns(self) -> tuple[SortColumn, ...]:
@@ -116,13 +109,17 @@ def bind(
     if prepared.refused is not None:
         return prepared.refused
     snapshot = take_snapshot()
+    if conjuncts is topk.conjuncts:
+        where = prepared.wheres.bound(snapshot, conjuncts, parameters)
+    else:
+        where = bind_where(snapshot, conjuncts, parameters, collated=prepared.table.collated)
     return BoundTopK(
         prepared,
         snapshot,
         Search(query=vector, k=limit + offset, radius=radius[0], radius_inclusive=radius[1]),
         limit,
         offset,
-        _programs(snapshot, conjuncts, parameters, collated=prepared.table.collated),
+        where,
         conjuncts,
         parameters,
     )
@@ -172,32 +169,3 @@ def _float32_bound(number: float, *, inclusive: bool, value: Any) -> tuple[float
     # d < x and d <= x agree for a float32 d when x is none: take the next float32 below x.
     below = rounded if float(rounded) < number else np.nextafter(rounded, np.float32(-np.inf))
     return float(below), True
-
-
-def _programs(
-    snapshot: Snapshot,
-    conjuncts: Sequence[Conjunct],
-    parameters: Mapping[str, Any],
-    *,
-    collated: bool,
-) -> tuple[Program, ...] | None:
-    """Return the conjunction bound to each part, None if it needs DuckDB.
-
-    Comparisons of text do in a `collated` table: the index orders text by its bytes.
-    """
-    leaves: list[Leaf] = []
-    for conjunct in conjuncts:
-        if isinstance(conjunct.leaf, Opaque):
-            return None
-        position = snapshot.spec.position_of(conjunct.leaf.column)
-        text = position is not None and snapshot.spec.columns[position].type.kind is Kind.TEXT
-        if collated and text and not isinstance(conjunct.leaf, IsNull):
-            return None
-        leaves.append(conjunct.leaf)
-    programs: list[Program] = []
-    for part in snapshot.parts:
-        program = bind_program(part, leaves, parameters)
-        if program is None:
-            return None
-        programs.append(program)
-    return tuple(programs)

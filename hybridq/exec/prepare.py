@@ -13,12 +13,14 @@ from typing import TypeAlias
 from hybridq.errors import ProgrammingError
 from hybridq.exec.result import Field
 from hybridq.exec.values import count_of
+from hybridq.exec.where import Wheres
 from hybridq.index.attributes import Kind
 from hybridq.index.hits import SortColumn
 from hybridq.index.ivf import IndexSpec
 from hybridq.index.state import IndexState
 from hybridq.nodes import (
     ColumnItem,
+    Conjunct,
     Constant,
     DistanceItem,
     ExpressionItem,
@@ -32,6 +34,7 @@ from hybridq.nodes import (
     literal,
     quote,
 )
+from hybridq.sql.lexical import used_parameters
 from hybridq.storage.manifest import TableInfo
 
 _FUNCTION = {
@@ -104,6 +107,7 @@ class Prepared:
     outputs: tuple[Source | IfSameQuery, ...]
     fields: tuple[Field, ...] | None
     refused: Unbound | None
+    wheres: Wheres
 
 
 def prepare(
@@ -141,7 +145,13 @@ def prepare(
         outputs=outputs,
         fields=_fields(outputs),
         refused=sort_columns if isinstance(sort_columns, Unbound) else None,
+        wheres=Wheres(_parameters_of(topk.conjuncts), table.collated),
     )
+
+
+def _parameters_of(conjuncts: Sequence[Conjunct]) -> tuple[str, ...]:
+    names = [name for c in conjuncts for name in used_parameters(c.text)]
+    return tuple(dict.fromkeys(names))
 
 
 def _counts(topk: TopK) -> tuple[int, int] | None:

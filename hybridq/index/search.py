@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -96,6 +96,27 @@ def bind_program(
         np.array([low for low, _ in flat], np.int64),
         np.array([high for _, high in flat], np.int64),
     )
+
+
+class Selectivity(NamedTuple):
+    """The estimated share of rows that pass, and the exact rows of the narrowest leaf."""
+
+    share: float
+    narrowest_rows: int | None
+
+
+def selectivity(part: Part, program: Program) -> Selectivity:
+    """Estimate what passes by the part's sample and its sorted permutations."""
+    if program.leaves == 0 or part.rows == 0:
+        return Selectivity(1.0, None)
+    best = narrowest(part, program)
+    exact = best[1] / part.rows if best is not None else 1.0
+    if best is not None and program.leaves == 1:
+        return Selectivity(exact, best[1])
+    sampled = sampled_share(part, program)
+    if sampled == 0.0:
+        sampled = 0.5 / max(1, part.sample.shape[1])
+    return Selectivity(min(sampled, exact), best[1] if best is not None else None)
 
 
 def sampled_share(part: Part, program: Program) -> float:
