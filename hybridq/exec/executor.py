@@ -6,6 +6,7 @@ plan -> hits of each part -> merged by (distance, sort keys, key)
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -50,9 +51,10 @@ def execute(
     """Return the hits of the query in their final order, OFFSET and LIMIT applied."""
     start = time.perf_counter()
     hits = _in_order(plan, bound, by_duckdb, run)
-    bounded = bound.search.radius != float("inf") or bound.search.radius_inclusive
-    if len(hits) < bound.wanted and not bounded:
-        hits = _append_without_distance(hits, bound, by_duckdb)
+    if len(hits) < bound.wanted:
+        bounded = bound.search.radius != math.inf or bound.search.radius_inclusive
+        if not bounded:
+            hits = _append_without_distance(hits, bound, by_duckdb)
     hits = hits.cut(bound.offset, bound.wanted)
     run.rows = len(hits)
     run.seconds = time.perf_counter() - start
@@ -134,7 +136,6 @@ def _prefilter(
         positions = [
             _positions(source, bound, i, program) for i, program in enumerate(bound.programs)
         ]
-    run.counters.passing += sum(len(p) for p in positions)
     return [
         gather_part(part, found, search, run.counters)
         for part, found in zip(parts, positions, strict=True)

@@ -30,7 +30,8 @@ def query_vector(
     if value is None:
         return None
     vector = as_vector(value)
-    if not np.isfinite(vector).all():
+    # As bytes, for it is the same and reducing costs more than all else here.
+    if 0 in np.isfinite(vector).tobytes():
         component = int(np.argmin(np.isfinite(vector)))
         raise DataError(
             f"component {component + 1} of the query vector is {vector[component]}",

@@ -13,7 +13,7 @@ from hybridq.index.attributes import Kind
 from hybridq.index.ivf import Float32s, Int64s, Snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hits:
     """Rows found, nearest first: distance (m,) float32 (NaN: none), part and position (m,)."""
 
@@ -37,14 +37,15 @@ class Hits:
 
 def merge(snapshot: Snapshot, found: Sequence[tuple[Float32s, Int64s]], k: int) -> Hits:
     """Merge the hits of all parts (each sorted by distance and key) and keep the first k."""
+    if len(found) == 1:
+        distance, position = found[0]
+        return Hits(distance, np.zeros(len(distance), np.int64), position).cut(0, k)
     busy = [i for i, (distance, _) in enumerate(found) if len(distance)]
     if not busy:
         return Hits(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
     if len(busy) == 1:
         distance, position = found[busy[0]]
-        parts = np.zeros(len(distance), np.int64)
-        if busy[0] != 0:
-            parts.fill(busy[0])
+        parts = np.full(len(distance), busy[0], np.int64)
         return Hits(distance, parts, position).cut(0, k)
     distance = np.concatenate([found[i][0] for i in busy])
     position = np.concatenate([found[i][1] for i in busy])

@@ -17,7 +17,7 @@ from hybridq.index.hits import Hits, SortColumn, sort_ties
 from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
 from hybridq.index.leaves import Interval, intersect, intervals
 from hybridq.kernels import predicate, scan
-from hybridq.kernels.distance import coarse
+from hybridq.kernels.distance import coarse, coarse_bounds
 from hybridq.nodes import Leaf, Metric
 
 _NO_LADDER = np.empty(0, np.float64)
@@ -38,28 +38,44 @@ class Program:
         return int(self.leaf_column.shape[0])
 
 
-@dataclass(slots=True)
-class Counters:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
     """What a search did."""
 
-    lists: int = 0
-    blocks: int = 0
-    blocks_skipped: int = 0
-    examined: int = 0
-    passing: int = 0
-    fast_distances: int = 0
-    exact_distances: int = 0
+    lists: int
+    blocks: int
+    blocks_skipped: int
+    examined: int
+    passing: int
+    fast_distances: int
+    exact_distances: int
+
+
+class Counters:
+    """What kernels count while they search; most searches never ask for the sums."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self) -> None:
+        self._raw: list[Int64s] = []
 
     def add(self, raw: Int64s) -> None:
         """Add a kernel's counters."""
-        counts = raw.tolist()
-        self.lists += counts[scan.LISTS_VISITED] - counts[scan.LISTS_SKIPPED]
-        self.blocks += counts[scan.BLOCKS]
-        self.blocks_skipped += counts[scan.BLOCKS_SKIPPED]
-        self.examined += counts[scan.ROWS_EXAMINED]
-        self.passing += counts[scan.ROWS_PASSING]
-        self.fast_distances += counts[scan.FAST_DISTANCES]
-        self.exact_distances += counts[scan.EXACT_DISTANCES]
+        self._raw.append(raw)
+
+    def counts(self) -> Counts:
+        """Return the sums."""
+        total = [sum(column) for column in zip(*(r.tolist() for r in self._raw), strict=True)]
+        total = total or [0] * scan.COUNTERS
+        return Counts(
+            lists=total[scan.LISTS_VISITED] - total[scan.LISTS_SKIPPED],
+            blocks=total[scan.BLOCKS],
+            blocks_skipped=total[scan.BLOCKS_SKIPPED],
+            examined=total[scan.ROWS_EXAMINED],
+            passing=total[scan.ROWS_PASSING],
+            fast_distances=total[scan.FAST_DISTANCES],
+            exact_distances=total[scan.EXACT_DISTANCES],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,16 +270,13 @@ def _visit_order(part: Part, query: Float32s, *, use_bounds: bool) -> tuple[Int6
     if nlist == 1:
         return np.zeros(1, np.int64), np.full(1, -np.inf, np.float32)
     away = np.empty(nlist, np.float32)
-    coarse(int(part.spec.metric), query, part.centroids, away)
-    order = np.argsort(away, kind="stable")
     if part.spec.metric is Metric.L2 and use_bounds:
-        # By the triangle inequality; the margin covers the rounding of float32 sums.
-        margin = np.float32((part.spec.dim + 16) * 2.0**-22)
-        to_centroid = np.sqrt(np.maximum(away, 0)) * (1 - margin)
-        with np.errstate(invalid="ignore"):  # inf - inf is NaN, which skips no list
-            lower = to_centroid - part.list_radius * (1 + margin)
-        return order, np.ascontiguousarray(lower[order])
-    return order, np.full(nlist, -np.inf, np.float32)
+        lower = np.empty(nlist, np.float32)
+        coarse_bounds(query, part.centroids, part.list_radius, away, lower)
+        order = away.argsort()
+        return order, lower.take(order)
+    coarse(int(part.spec.metric), query, part.centroids, away)
+    return away.argsort(), np.full(nlist, -np.inf, np.float32)
 
 
 def gather_part(
