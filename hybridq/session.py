@@ -84,11 +84,10 @@ class Session:
         self.progress.reset()
         self.free_connection()
         parsed = self.parse(text)
-        if not parsed:
-            return Result(None, [])
-        result = Result(None, [])
+        result: Result | None = None
         for one in parsed:
-            result.drain()
+            if result is not None:
+                result.drain()
             # As in DuckDB's client, parameters are those of the last statement.
             given = parameters if one is parsed[-1] else None
             try:
@@ -96,7 +95,7 @@ class Session:
             except Error as error:
                 error.position = one.in_script(error.position)
                 raise
-        return result
+        return result if result is not None else Result(None, [])
 
     def parse(self, text: str) -> tuple[Parsed, ...]:
         """Return the statements of `text`, parsed once per text."""

@@ -111,6 +111,8 @@ def adapt_all(parameters: Any) -> Sequence[Any] | Mapping[str, Any] | None:
     """Adapt a sequence or a mapping of parameters."""
     if parameters is None:
         return None
-    if not isinstance(parameters, list | tuple) and isinstance(parameters, Mapping):
+    if isinstance(parameters, list | tuple):
+        return [adapt(v) for v in parameters]
+    if isinstance(parameters, Mapping):
         return {str(k).lstrip(":$"): adapt(v) for k, v in parameters.items()}
     return [adapt(v) for v in parameters]

@@ -92,7 +92,8 @@ def named_values(parameters: Parameters) -> Mapping[str, Any]:
     """Return parameter values by name; positional ones are hq1, hq2 and so on."""
     if parameters is None:
         return {}
-    if not isinstance(parameters, list) and isinstance(parameters, Mapping):
+    # The plain types first: asking an abstract one costs as much as all the rest.
+    if not isinstance(parameters, list) and isinstance(parameters, dict | Mapping):
         return parameters
     if len(parameters) <= len(_NAMES):
         return dict(zip(_NAMES, parameters, strict=False))

@@ -215,7 +215,9 @@ class Part:
     def values(self, column: int, positions: Int64s) -> list[Any]:
         """Return Python values of one column at `positions`."""
         return decode(
-            self.keys[column].take(positions), self.spec.columns[column].type, self.dictionaries[column]
+            self.keys[column].take(positions),
+            self.spec.columns[column].type,
+            self.dictionaries[column],
         )
 
     def key_values(self, positions: Int64s) -> list[tuple[Any, ...]]:
