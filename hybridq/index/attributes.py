@@ -248,7 +248,8 @@ def decode(keys: Keys, kind: AttributeType, dictionary: pa.Array | None) -> list
             return [None if k == NULL_KEY else k - 1 + 2**63 for k in keys.tolist()]
         case Kind.FLOAT | Kind.DOUBLE:
             if min(keys.tolist(), default=0) >= 0:
-                return np.ascontiguousarray(keys).view(np.float64).tolist()
+                positive: list[Any] = np.ascontiguousarray(keys).view(np.float64).tolist()
+                return positive
             bits = np.where(keys >= 0, keys, keys ^ np.int64(MAX_KEY))
             values = np.ascontiguousarray(bits).view(np.float64).tolist()
             return _with_nulls(values, keys)
