@@ -16,8 +16,7 @@ import pyarrow as pa
 from hybridq.index.hits import Hits, SortColumn, sort_ties
 from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
 from hybridq.index.leaves import Interval, intersect, intervals
-from hybridq.kernels import predicate, scan
-from hybridq.kernels.distance import coarse, coarse_bounds
+from hybridq.kernels import distance, predicate, scan
 from hybridq.nodes import Leaf, Metric
 
 _NO_LADDER = np.empty(0, np.float64)
@@ -272,10 +271,10 @@ def _visit_order(part: Part, query: Float32s, *, use_bounds: bool) -> tuple[Int6
     away = np.empty(nlist, np.float32)
     if part.spec.metric is Metric.L2 and use_bounds:
         lower = np.empty(nlist, np.float32)
-        coarse_bounds(query, part.centroids, part.list_radius, away, lower)
+        distance.coarse_bounds(query, part.centroids, part.list_radius, away, lower)
         order = away.argsort()
         return order, lower.take(order)
-    coarse(int(part.spec.metric), query, part.centroids, away)
+    distance.coarse(int(part.spec.metric), query, part.centroids, away)
     return away.argsort(), np.full(nlist, -np.inf, np.float32)
 
 

@@ -1,0 +1,62 @@
+"""Submodules that are loaded when something of them is first used.
+
+Numba alone takes longer to import than all of hybridq. In `from hybridq.kernels import scan` the
+name `scan` is the module at once, and its code runs at the first `scan.probe`. (The standard
+library's LazyLoader does this too, but before 3.11.9 two threads may see a module half loaded.)
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+_lock = threading.RLock()
+_loading: set[str] = set()
+
+
+class _Unloaded(ModuleType):
+    """A module whose code has not run; it becomes an ordinary one when it has."""
+
+    def __getattr__(self, name: str) -> Any:
+        with _lock:
+            if type(self) is _Unloaded and self.__name__ not in _loading:
+                _load(self)
+        # Where the module's own code asks for what it lacks, there is nothing to run.
+        if type(self) is _Unloaded:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return getattr(self, name)
+
+
+def _load(module: ModuleType) -> None:
+    assert module.__spec__ is not None
+    assert module.__spec__.loader is not None
+    _loading.add(module.__name__)
+    try:
+        module.__spec__.loader.exec_module(module)
+        module.__class__ = ModuleType
+    finally:
+        _loading.discard(module.__name__)
+
+
+def submodules(package: str) -> Callable[[str], ModuleType]:
+    """Return the `__getattr__` of a package whose submodules are loaded at their first use."""
+
+    def get(name: str) -> ModuleType:
+        full = f"{package}.{name}"
+        spec = importlib.util.find_spec(full)
+        if spec is None or name.startswith("__"):
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        with _lock:
+            module = sys.modules.get(full)
+            if module is None:
+                module = importlib.util.module_from_spec(spec)
+                module.__class__ = _Unloaded
+                sys.modules[full] = module
+                setattr(sys.modules[package], name, module)
+        return module
+
+    return get
