@@ -1,4 +1,4 @@
-"""Submodules that are loaded when something of them is first used.
+"""Modules that are loaded when something of them is first used.
 
 Numba alone takes longer to import than all of hybridq. In `from hybridq.kernels import scan` the
 name `scan` is the module at once, and its code runs at the first `scan.probe`. (The standard
@@ -7,6 +7,7 @@ library's LazyLoader does this too, but before 3.11.9 two threads may see a modu
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import threading
@@ -25,8 +26,7 @@ class _Unloaded(ModuleType):
         with _lock:
             if type(self) is _Unloaded and self.__name__ not in _loading:
                 _load(self)
-        # Where the module's own code asks for what it lacks, there is nothing to run.
-        if type(self) is _Unloaded:
+        if type(self) is _Unloaded:  # its own code asks, while it runs, for what it has not
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return getattr(self, name)
 
@@ -43,12 +43,12 @@ def _load(module: ModuleType) -> None:
 
 
 def submodules(package: str) -> Callable[[str], ModuleType]:
-    """Return the `__getattr__` of a package whose submodules are loaded at their first use."""
+    """Return the `__getattr__` of a package of ours whose modules are loaded at their first use."""
 
     def get(name: str) -> ModuleType:
         full = f"{package}.{name}"
-        spec = importlib.util.find_spec(full)
-        if spec is None or name.startswith("__"):
+        spec = None if name.startswith("__") else importlib.util.find_spec(full)
+        if spec is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         with _lock:
             module = sys.modules.get(full)
@@ -60,3 +60,20 @@ def submodules(package: str) -> Callable[[str], ModuleType]:
         return module
 
     return get
+
+
+class _Library(ModuleType):
+    """Stands for a module of another package."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(importlib.import_module(self.__name__), name)
+        setattr(self, name, value)
+        return value
+
+
+def library(name: str) -> ModuleType:
+    """Return what stands for the module `name` of another package until it is used.
+
+    Unlike a module of ours it stays unknown to other importers until then.
+    """
+    return _Library(name)

@@ -53,7 +53,7 @@ from hybridq.nodes import (
 )
 from hybridq.progress import Cancellable, NoProgress, Progress
 from hybridq.settings import Settings
-from hybridq.sql.parse import Parsed, parse_script
+from hybridq.sql import parse as sql
 from hybridq.storage.manifest import TableInfo, first_row
 
 _CACHED_TEXTS = 512
@@ -72,7 +72,7 @@ class Session:
         self.autocommit = autocommit
         self.progress = Cancellable(progress if progress is not None else NoProgress())
         self.transaction: Tx | None = None
-        self._statements: dict[str, tuple[Parsed, ...]] = {}
+        self._statements: dict[str, tuple[sql.Parsed, ...]] = {}
         self._names = Names(self.duck, instance)
         self._pending: weakref.ref[Pending] | None = None
         self.standard_order = True
@@ -97,11 +97,11 @@ class Session:
                 raise
         return result if result is not None else Result(None, [])
 
-    def parse(self, text: str) -> tuple[Parsed, ...]:
+    def parse(self, text: str) -> tuple[sql.Parsed, ...]:
         """Return the statements of `text`, parsed once per text."""
         known = self._statements.get(text)
         if known is None:
-            known = parse_script(text)
+            known = sql.parse_script(text)
             if len(text) <= _CACHED_BYTES:
                 if len(self._statements) >= _CACHED_TEXTS:
                     self._statements.clear()

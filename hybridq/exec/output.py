@@ -26,7 +26,7 @@ from hybridq.index.attributes import Kind
 from hybridq.index.hits import Hits, column_values
 from hybridq.index.maintain import key_arrays
 from hybridq.nodes import ColumnItem, DistanceItem, ExpressionItem, Star, TopK, quote
-from hybridq.sql.lexical import used_parameters
+from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
 
 RunQuery = Callable[[str, Mapping[str, Any]], tuple[Sequence[Field], list[Row]]]
@@ -150,7 +150,7 @@ def _fetch(
         source += f" SEMI JOIN __hybridq_fetch ON ({match})"
         condition = ""
     text = f"{bound.topk.with_text}SELECT {items}, {key_items} FROM {source}{condition}"
-    for name in used_parameters(f"{bound.topk.with_text}SELECT {items}"):
+    for name in lexical.used_parameters(f"{bound.topk.with_text}SELECT {items}"):
         given[name] = bound.parameters[name]
     fields, rows = run_query(text, given)
     width = len(wanted)

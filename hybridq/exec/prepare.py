@@ -34,7 +34,7 @@ from hybridq.nodes import (
     literal,
     quote,
 )
-from hybridq.sql.lexical import used_parameters
+from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
 
 _FUNCTION = {
@@ -150,7 +150,7 @@ def prepare(
 
 
 def _parameters_of(conjuncts: Sequence[Conjunct]) -> tuple[str, ...]:
-    names = [name for c in conjuncts for name in used_parameters(c.text)]
+    names = [name for c in conjuncts for name in lexical.used_parameters(c.text)]
     return tuple(dict.fromkeys(names))
 
 

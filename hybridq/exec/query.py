@@ -18,7 +18,7 @@ from hybridq.index.ivf import Snapshot
 from hybridq.nodes import DistanceItem, Embedded, Parameter, QueryValue, TopK, quote
 from hybridq.plan.choose import by_duckdb
 from hybridq.plan.physical import Decision, Exact
-from hybridq.sql.lexical import used_parameters, with_sort_keys
+from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
 
 
@@ -87,7 +87,7 @@ def _bind(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | U
 
     def evaluate(expression: str) -> Any:
         text = f"{topk.with_text}SELECT {expression}"
-        given = {name: values[name] for name in used_parameters(text)}
+        given = {name: values[name] for name in lexical.used_parameters(text)}
         row = session.query(text, given)[1]
         return row[0][0] if row else None
 
@@ -126,7 +126,7 @@ def _with_key_order(session: Host, topk: TopK, table: TableInfo | None) -> str:
         return topk.fallback
     alias = quote(topk.table.alias or topk.table.name)
     keys = [f"{alias}.{quote(c.name)} ASC" for c in states[0].spec.key_columns]
-    return with_sort_keys(topk.fallback, keys)
+    return lexical.with_sort_keys(topk.fallback, keys)
 
 
 def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> Result:
@@ -147,7 +147,7 @@ def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> 
             continue
         name = f"__hybridq_topk{i}"
         text += typed_select(session.duck, name, *answered) + piece
-    given = {name: values[name] for name in used_parameters(text)}
+    given = {name: values[name] for name in lexical.used_parameters(text)}
     return session.run_duck(text, given or None, read=True)
 
 

@@ -21,9 +21,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from hybridq import lazy
 from hybridq.errors import DataError
+
+pc = lazy.library("pyarrow.compute")
 
 Keys: TypeAlias = npt.NDArray[np.int64]
 
