@@ -15,31 +15,32 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-_lock = threading.RLock()
-_loading: set[str] = set()
+_making = threading.Lock()
 
 
 class _Unloaded(ModuleType):
     """A module whose code has not run; it becomes an ordinary one when it has."""
 
+    _lock: threading.RLock  # one each: two modules, loaded by two threads, may need each other's
+    _loading: bool
+
     def __getattr__(self, name: str) -> Any:
-        with _lock:
-            if type(self) is _Unloaded and self.__name__ not in _loading:
-                _load(self)
+        with self._lock:
+            if type(self) is _Unloaded and not self._loading:
+                self._load()
         if type(self) is _Unloaded:  # its own code asks, while it runs, for what it has not
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return getattr(self, name)
 
-
-def _load(module: ModuleType) -> None:
-    assert module.__spec__ is not None
-    assert module.__spec__.loader is not None
-    _loading.add(module.__name__)
-    try:
-        module.__spec__.loader.exec_module(module)
-        module.__class__ = ModuleType
-    finally:
-        _loading.discard(module.__name__)
+    def _load(self) -> None:
+        assert self.__spec__ is not None
+        assert self.__spec__.loader is not None
+        self._loading = True
+        try:
+            self.__spec__.loader.exec_module(self)
+            self.__class__ = ModuleType  # type: ignore[assignment]  # it is one
+        finally:
+            self._loading = False
 
 
 def submodules(package: str) -> Callable[[str], ModuleType]:
@@ -50,10 +51,11 @@ def submodules(package: str) -> Callable[[str], ModuleType]:
         spec = None if name.startswith("__") else importlib.util.find_spec(full)
         if spec is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        with _lock:
+        with _making:
             module = sys.modules.get(full)
             if module is None:
                 module = importlib.util.module_from_spec(spec)
+                vars(module).update(_lock=threading.RLock(), _loading=False)
                 module.__class__ = _Unloaded
                 sys.modules[full] = module
                 setattr(sys.modules[package], name, module)

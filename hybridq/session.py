@@ -331,6 +331,8 @@ class Session:
 
     def schema_changed(self) -> None:
         """Forget what names meant, in every session."""
+        if self.transaction is not None:
+            self.transaction.changed_schema = True
         self.instance.epoch += 1
         self._names.forget()
 
