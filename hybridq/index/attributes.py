@@ -243,7 +243,8 @@ def decode(keys: Keys, kind: AttributeType, dictionary: pa.Array | None) -> list
     """Return what DuckDB's client gives for these keys; OverflowError past Python's dates."""
     match kind.kind:
         case Kind.INTEGER:
-            return [None if k == NULL_KEY else k for k in keys.tolist()]
+            found: list[Any] = keys.tolist()
+            return [None if k == NULL_KEY else k for k in found] if NULL_KEY in found else found
         case Kind.BOOLEAN:
             return [None if k == NULL_KEY else k == 1 for k in keys.tolist()]
         case Kind.UBIGINT:

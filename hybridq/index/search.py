@@ -269,13 +269,16 @@ def _visit_order(part: Part, query: Float32s, *, use_bounds: bool) -> tuple[Int6
     if nlist == 1:
         return np.zeros(1, np.int64), np.full(1, -np.inf, np.float32)
     away = np.empty(nlist, np.float32)
-    if part.spec.metric is Metric.L2 and use_bounds:
-        lower = np.empty(nlist, np.float32)
-        distance.coarse_bounds(query, part.centroids, part.list_radius, away, lower)
-        order = away.argsort()
-        return order, lower.take(order)
     distance.coarse(int(part.spec.metric), query, part.centroids, away)
-    return away.argsort(), np.full(nlist, -np.inf, np.float32)
+    order = np.argsort(away, kind="stable")
+    if part.spec.metric is Metric.L2 and use_bounds:
+        # By the triangle inequality; the margin covers the rounding of float32 sums.
+        margin = np.float32((part.spec.dim + 16) * 2.0**-22)
+        to_centroid = np.sqrt(np.maximum(away, 0)) * (1 - margin)
+        with np.errstate(invalid="ignore"):  # inf - inf is NaN, which skips no list
+            lower = to_centroid - part.list_radius * (1 + margin)
+        return order, np.ascontiguousarray(lower[order])
+    return order, np.full(nlist, -np.inf, np.float32)
 
 
 def gather_part(

@@ -200,27 +200,6 @@ def coarse(metric: int, query: Float32s, centroids: Float32s, out: Float32s) -> 
     L2 gives the *squared* distance, COSINE 1 - cosine, IP minus the dot product. Summed in
     any order: not the distance of `distance`, and not the same bits on every machine.
     """
-    _coarse(metric, query, centroids, out)
-
-
-@entry(in_f32, in_f32_2d, in_f32, out_f32, out_f32)
-def coarse_bounds(
-    query: Float32s, centroids: Float32s, radius: Float32s, out: Float32s, lower: Float32s
-) -> None:
-    """Write what `coarse` does for L2, and a lower bound of each list's distances.
-
-    By the triangle inequality, `radius` (nlist,) being the distance of a list's farthest row; the
-    margin covers the rounding of float32 sums. NaN (inf - inf) bounds nothing.
-    """
-    _coarse(L2, query, centroids, out)
-    margin = np.float32((query.shape[0] + 16) * 2.0**-22)
-    for c in range(centroids.shape[0]):
-        away = np.float32(np.sqrt(out[c])) * (np.float32(1.0) - margin)
-        lower[c] = away - radius[c] * (np.float32(1.0) + margin)
-
-
-@kernel
-def _coarse(metric: int, query: Float32s, centroids: Float32s, out: Float32s) -> None:
     if metric == L2:
         for c in range(centroids.shape[0]):
             out[c] = fast_squared_l2(query, centroids, c)
