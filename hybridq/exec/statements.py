@@ -287,8 +287,8 @@ def _explain_topk(session: Host, topk: TopK, parameters: Parameters, *, analyze:
             lists=counters.lists,
             blocks=counters.blocks,
             blocks_skipped=counters.blocks_skipped,
-            codes=counters.fast_distances,
-            reranked=counters.exact_distances,
+            codes=counters.codes,
+            reranked=counters.fast_distances,
             switched=False,
         )
     return Explained(

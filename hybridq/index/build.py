@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from hybridq.errors import DataError, OperationalError
 from hybridq.index.attributes import encode
+from hybridq.index.codes import codes_from, encode_part
 from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Ladder, Part
 from hybridq.index.recall import calibrate
 from hybridq.kernels import kmeans
@@ -28,8 +29,9 @@ from hybridq.progress import Progress
 from hybridq.storage.files import Files
 from hybridq.storage.segment import Chunks, open_segment, write_segment
 
-_FORMAT = 1
-_SAMPLE_PER_LIST = 64
+_FORMAT = 2
+_SAMPLE_PER_LIST = 32
+_ITERATIONS = 8
 _CHUNK_ROWS = 16_384
 SAMPLE_ROWS = 8_192
 MIN_ROWS_FOR_LISTS = 1_000
@@ -84,17 +86,41 @@ def not_finite(spec: IndexSpec, key: str, component: int, value: float) -> DataE
     )
 
 
+class _Growing:
+    """Rows of floats, appended in place: never held twice if `rows`, the guess, is enough."""
+
+    def __init__(self, rows: int, dim: int) -> None:
+        self._rows = np.empty((rows, dim), np.float32)
+        self._count = 0
+
+    def append(self, more: Float32s) -> None:
+        end = self._count + len(more)
+        if end > len(self._rows):
+            grown = np.empty((end + end // 2, self._rows.shape[1]), np.float32)
+            grown[: self._count] = self._rows[: self._count]
+            self._rows = grown
+        self._rows[self._count : end] = more
+        self._count = end
+
+    def filled(self) -> Float32s:
+        return self._rows[: self._count]
+
+
 class _Rows:
     """All rows of a part while it is built, in reading order."""
 
     def __init__(
-        self, spec: IndexSpec, batches: Iterable[pa.RecordBatch], progress: Progress
+        self,
+        spec: IndexSpec,
+        batches: Iterable[pa.RecordBatch],
+        progress: Progress,
+        total: int | None = None,
     ) -> None:
         self.spec = spec
         columns: list[list[pa.Array]] = [[] for _ in spec.columns]
         hashes: list[npt.NDArray[np.uint64]] = []
         valid: list[npt.NDArray[np.bool_]] = []
-        vectors: list[Float32s] = []
+        vectors = _Growing(total or 0, spec.dim)
         names = [f"c{i}" for i in range(len(spec.columns))]
         for batch in batches:
             for store, name in zip(columns, names, strict=True):
@@ -107,8 +133,7 @@ class _Rows:
         self.count = sum(len(v) for v in valid)
         self.hash = _concatenate(hashes, np.uint64)
         self.valid = _concatenate(valid, np.bool_)
-        self.vectors = np.concatenate(vectors) if vectors else np.empty((0, spec.dim), np.float32)
-        vectors.clear()
+        self.vectors = vectors.filled()
         encoded = [
             encode(pa.chunked_array(store) if store else pa.array([], pa.string()), c.type)
             if store
@@ -191,6 +216,7 @@ class _Layout:
         labels = np.zeros(count, np.int32)
         if nlist > 1:
             kmeans.assign(rows.vectors, self.centroids, labels, metric=int(spec.metric))
+        self.row_labels = labels
         self.vector_order = np.argsort(labels, kind="stable")
         self.labels = labels[self.vector_order]
         sizes = np.bincount(labels, minlength=nlist)
@@ -234,14 +260,13 @@ def _train(vectors: Float32s, nlist: int, metric: Metric, progress: Progress) ->
     sample = vectors
     if len(vectors) > wanted:
         sample = vectors[np.sort(generator.choice(len(vectors), wanted, replace=False))]
-    iterations = 10
-    progress.start("train centroids", iterations)
+    progress.start("train centroids", _ITERATIONS)
     try:
         return kmeans.train(
             sample,
             nlist,
             metric=int(metric),
-            iterations=iterations,
+            iterations=_ITERATIONS,
             on_iteration=lambda _: progress.advance(1),
         )
     finally:
@@ -289,18 +314,12 @@ def write_part(
     """Build the base part of an index and write it as a segment file."""
     progress.start("read rows", total)
     try:
-        rows = _Rows(spec, batches, progress)
+        rows = _Rows(spec, batches, progress, total)
     finally:
         progress.finish()
     nlist = spec.nlist if spec.nlist is not None else default_nlist(len(rows.vectors))
     layout = _Layout(rows, nlist, progress)
-    ladder = calibrate(
-        rows.vectors[layout.vector_order],
-        layout.labels,
-        layout.centroids,
-        spec.metric,
-        progress,
-    )
+    ladder = calibrate(rows.vectors, layout.row_labels, layout.centroids, spec.metric, progress)
     arrays: dict[str, Any] = {
         "vectors": Chunks(
             dtype=np.float32,
@@ -319,6 +338,10 @@ def write_part(
         "ladder_shares": ladder.shares,
         "ladder_lists": ladder.lists,
     }
+    if len(layout.centroids) > 1:
+        arrays |= encode_part(
+            layout.chunks(rows), layout.labels, layout.centroids, spec.metric, progress
+        ).arrays()
     for i, dictionary in enumerate(rows.dictionaries):
         if dictionary is not None:
             arrays[f"dictionary_{i}"] = _dictionary_bytes(dictionary)
@@ -387,6 +410,7 @@ def open_part(spec: IndexSpec, files: Files, path: Path) -> tuple[Part, int]:
             lists=arrays["ladder_lists"],
             gamma=float(metadata["gamma"]),
         ),
+        codes=codes_from(arrays),
     )
     return replace(part, sample=_sample(part.keys)), segment.size_bytes
 

@@ -25,6 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from hybridq.index.attributes import AttributeType, decode, encode, find_codes
+from hybridq.index.codes import Codes
 from hybridq.nodes import Metric, TableName
 
 Float32s: TypeAlias = npt.NDArray[np.float32]
@@ -149,6 +150,7 @@ class Part:
     alive: Uint8s
     permutations: Int64s | None = None
     ladder: Ladder | None = None
+    codes: Codes | None = None
     dead: int = 0
     sample: Int64s = field(default_factory=lambda: np.empty((0, 0), np.int64))
 

@@ -25,8 +25,19 @@ KS = (1, 10, 100)
 TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 GAMMA = 0.75
+_LOST_BY_CODES = 0.1
+_EPSILONS = {0.8: 1.2, 0.9: 1.5, 0.95: 1.8, 0.98: 2.2, 0.99: 2.5, 0.999: 3.5}
 _MAX_ROWS = 2_000_000
 _BLOCK = 16
+
+
+def epsilon_for(target: float | None) -> float:
+    """Return the deviations of a code's score that a scan allows for a target recall.
+
+    Chosen so that codes lose about `_LOST_BY_CODES` of what the target allows to lose.
+    """
+    wanted = 1.0 if target is None else target
+    return next((e for t, e in _EPSILONS.items() if wanted <= t), _EPSILONS[0.999])
 
 
 # Huge components overflow float32 sums: such rows are far away, and order among them is nothing.
@@ -77,9 +88,10 @@ def calibrate(
             progress.advance(len(block))
     finally:
         progress.finish()
-    lists = _lists_for(np.cumsum(hits, axis=3), targets)
+    aims = targets + _LOST_BY_CODES * (1 - targets)
+    lists = _lists_for(np.cumsum(hits, axis=3), aims)
     seen = _Seen(shares, np.cumsum(passed, axis=2), np.cumsum(scanned, axis=1))
-    lists = _as_stopped(lists, np.cumsum(hits, axis=3), seen, ks, targets)
+    lists = _as_stopped(lists, np.cumsum(hits, axis=3), seen, ks, aims)
     known, lists = _extended(np.log(shares), lists, count, nlist)
     return Ladder(
         ks=ks, targets=targets, shares=known, lists=np.ascontiguousarray(lists), gamma=GAMMA

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from hybridq.index.hits import Hits, SortColumn, sort_ties
 from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
 from hybridq.index.leaves import Interval, intersect, intervals
-from hybridq.kernels import distance, predicate, scan
+from hybridq.index.recall import epsilon_for
+from hybridq.kernels import coded, distance, predicate, scan
 from hybridq.nodes import Leaf, Metric
 
 _NO_LADDER = np.empty(0, np.float64)
@@ -46,6 +48,8 @@ class Counts:
     blocks_skipped: int
     examined: int
     passing: int
+    codes: int
+    fine_codes: int
     fast_distances: int
     exact_distances: int
 
@@ -72,6 +76,8 @@ class Counters:
             blocks_skipped=total[scan.BLOCKS_SKIPPED],
             examined=total[scan.ROWS_EXAMINED],
             passing=total[scan.ROWS_PASSING],
+            codes=total[scan.CODES],
+            fine_codes=total[scan.FINE_CODES],
             fast_distances=total[scan.FAST_DISTANCES],
             exact_distances=total[scan.EXACT_DISTANCES],
         )
@@ -223,10 +229,8 @@ def scan_part(
 
     `target` None visits every list; `nprobe` fixes the number of lists instead of the ladder.
     """
-    spec = part.spec
     if part.n_vectors == 0 or search.k <= 0:
         return np.empty(0, np.float32), np.empty(0, np.int64)
-    order, lower = _visit_order(part, search.query, use_bounds=use_bounds)
     minimum, shares, lists, gamma = part.nlist, _NO_LADDER, _NO_LADDER, 0.0
     if nprobe is not None:
         minimum = min(nprobe, part.nlist)
@@ -234,9 +238,79 @@ def scan_part(
         minimum = 1
         shares, lists = part.ladder.for_query(search.k, target)
         gamma = part.ladder.gamma
+    rule = _Rule(shares, lists, gamma, max(share, 1e-9), minimum)
     out = _Out(search.k)
-    filled = scan.probe(
-        int(spec.metric),
+    filled = -1
+    if part.codes is not None and minimum < part.nlist:
+        filled = _probe_coded(part, program, search, rule, epsilon_for(target), out)
+        if filled < search.k and search.radius < np.inf:
+            # Codes may lose a row at the rim of the radius, and so return too few.
+            filled = -1
+    if filled < 0:
+        out.counters[:] = 0
+        filled = _probe(part, program, search, rule, out, use_bounds=use_bounds)
+    counters.add(out.counters)
+    return out.distance[:filled], out.position[:filled]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """Where a scan stops: the ladder, gamma, the estimated share, and lists at least."""
+
+    shares: npt.NDArray[np.float64]
+    lists: npt.NDArray[np.float64]
+    gamma: float
+    share: float
+    minimum: int
+
+
+def _probe_coded(
+    part: Part, program: Program, search: Search, rule: _Rule, epsilon: float, out: _Out
+) -> int:
+    c = part.codes
+    assert c is not None
+    return coded.probe_coded(
+        int(part.spec.metric),
+        search.query,
+        part.vectors,
+        part.list_offsets,
+        part.list_radius,
+        part.centroids,
+        c.centre,
+        c.signs,
+        c.list_codes,
+        c.list_factors,
+        c.codes,
+        c.factors,
+        c.fine,
+        c.fine_factors,
+        part.keys,
+        part.alive,
+        *_arrays(program),
+        part.tie,
+        search.radius,
+        search.radius_inclusive,
+        rule.shares,
+        rule.lists,
+        rule.gamma,
+        rule.share,
+        rule.minimum,
+        epsilon,
+        epsilon,
+        search.k,
+        out.distance,
+        out.tie,
+        out.position,
+        out.counters,
+    )
+
+
+def _probe(
+    part: Part, program: Program, search: Search, rule: _Rule, out: _Out, *, use_bounds: bool
+) -> int:
+    order, lower = _visit_order(part, search.query, use_bounds=use_bounds)
+    return scan.probe(
+        int(part.spec.metric),
         search.query,
         part.vectors,
         part.list_offsets,
@@ -248,19 +322,17 @@ def scan_part(
         part.tie,
         search.radius,
         search.radius_inclusive,
-        shares,
-        lists,
-        gamma,
-        max(share, 1e-9),
-        minimum,
+        rule.shares,
+        rule.lists,
+        rule.gamma,
+        rule.share,
+        rule.minimum,
         search.k,
         out.distance,
         out.tie,
         out.position,
         out.counters,
     )
-    counters.add(out.counters)
-    return out.distance[:filled], out.position[:filled]
 
 
 def _visit_order(part: Part, query: Float32s, *, use_bounds: bool) -> tuple[Int64s, Float32s]:

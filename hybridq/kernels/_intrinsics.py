@@ -38,6 +38,15 @@ def non_zero(flags: npt.NDArray[np.uint8], first: int) -> np.uint64:
     return word
 
 
+def at_most(values: npt.NDArray[np.float32], bound: float) -> np.uint64:
+    """Return the word of values[v] <= bound or values[v] NaN; `values` has 64 entries."""
+    word = np.uint64(0)
+    for v in range(BLOCK):
+        if not values[v] > np.float32(bound):
+            word |= np.uint64(1) << np.uint64(v)
+    return word
+
+
 def lowest_bits(count: int) -> np.uint64:
     """Return the word whose first `count` bits (1 to 64) are set."""
     return np.uint64(2**count - 1)
@@ -53,8 +62,8 @@ def trailing_zeros(word: np.uint64) -> int:
     return (int(word) & -int(word)).bit_length() - 1
 
 
-def prefetch(vectors: npt.NDArray[np.float32], row: int, column: int) -> None:
-    """Tell the processor that `vectors[row, column]` will be read soon."""
+def prefetch(table: npt.NDArray[Any], row: int, column: int) -> None:
+    """Tell the processor that value `column` of `table[row]`, taken as flat, is read soon."""
 
 
 def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,6 +113,19 @@ def _non_zero(typing: Any, flags: Any, first: Any) -> Any:
 
 
 @_instruction
+def _at_most(typing: Any, values: Any, bound: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], ir.Constant(_I64, 0))
+        vector = ir.VectorType(ir.FloatType(), BLOCK)
+        loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)
+        return builder.bitcast(
+            builder.fcmp_unordered("<=", loaded, _splat(builder, args[1], BLOCK)), _I64
+        )
+
+    return types.uint64(values, types.float32), generate
+
+
+@_instruction
 def _popcount(typing: Any, word: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
@@ -122,8 +144,13 @@ def _trailing_zeros(typing: Any, word: Any) -> Any:
 @_instruction
 def _prefetch(typing: Any, vectors: Any, row: Any, column: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], *args)
-        pointer = builder.bitcast(pointer, _I8.as_pointer())
+        array_type, (array, row, column) = signature.args[0], args
+        struct = context.make_array(array_type)(context, builder, array)
+        width = ir.Constant(_I64, 1)
+        for i in range(1, array_type.ndim):
+            width = builder.mul(width, builder.extract_value(struct.shape, i))
+        offset = builder.add(builder.mul(row, width), column)
+        pointer = builder.bitcast(builder.gep(struct.data, [offset]), _I8.as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
         function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
         flags = [ir.Constant(_I32, value) for value in (0, 3, 1)]  # read, keep, data
@@ -141,6 +168,11 @@ def _overload_between(keys: Any, column: Any, first: Any, low: Any, high: Any) -
 @overload(non_zero, strict=False)
 def _overload_non_zero(flags: Any, first: Any) -> Any:
     return lambda flags, first: _non_zero(flags, first)
+
+
+@overload(at_most, strict=False)
+def _overload_at_most(values: Any, bound: Any) -> Any:
+    return lambda values, bound: _at_most(values, np.float32(bound))
 
 
 @overload(lowest_bits, strict=False)

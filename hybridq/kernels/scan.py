@@ -52,7 +52,9 @@ FAST_DISTANCES = 4
 EXACT_DISTANCES = 5
 ROWS_PASSING = 6
 LISTS_SKIPPED = 7
-COUNTERS = 8
+CODES = 8
+FINE_CODES = 9
+COUNTERS = 10
 
 _RUN = 512
 """Rows gathered, at least, before their distances are computed; fewer at the end of a list."""
@@ -125,7 +127,7 @@ def _lower_bounds(
 
 
 @kernel
-def _offer_rows(
+def offer_rows(
     metric: int,
     query: Float32s,
     query_square: float,
@@ -182,7 +184,7 @@ def _offer_rows(
 
 
 @strict_kernel
-def _lists_needed(
+def lists_needed(
     share: float, ladder_share: Float64s, ladder_lists: Float64s, gamma: float, global_share: float
 ) -> float:
     """Return the lists to visit when `share` (> 0) of the rows seen so far pass."""
@@ -301,7 +303,7 @@ def probe(
                 passed += popcount(word)
                 found = append_rows(word, first, rows, found)
                 if found >= _RUN or (found > 0 and first + BLOCK >= end):
-                    filled = _offer_rows(
+                    filled = offer_rows(
                         metric,
                         query,
                         query_square,
@@ -326,7 +328,7 @@ def probe(
             if ladder_share.shape[0] == 0:
                 break
             share = (passed + 0.5 * global_share) / (scanned + 0.5)
-            needed = _lists_needed(share, ladder_share, ladder_lists, gamma, global_share)
+            needed = lists_needed(share, ladder_share, ladder_lists, gamma, global_share)
             if visit + 1 >= needed:
                 break
     counters[ROWS_EXAMINED] += scanned
@@ -370,7 +372,7 @@ def gather(
         count = min(_RUN, positions.shape[0] - first)
         for i in range(count):
             rows[i] = positions[first + i]
-        filled = _offer_rows(
+        filled = offer_rows(
             metric,
             query,
             query_square,

@@ -117,8 +117,7 @@ def _actual_lines(a: Actual) -> list[str]:
     return [
         f"  Actual: {a.rows} rows in {_seconds(a.seconds)}{share}",
         f"    lists {a.lists}, blocks {a.blocks} ({a.blocks_skipped} skipped), "
-        f"distances {a.codes} scanned, {a.reranked} exact"
-        + (", plan switched" if a.switched else ""),
+        f"codes {a.codes}, vectors {a.reranked}" + (", plan switched" if a.switched else ""),
     ]
 
 

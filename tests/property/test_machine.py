@@ -168,23 +168,34 @@ class Machine(RuleBasedStateMachine):
     def pick(self, who, data):
         return data.draw(st.sampled_from(sorted(self.view(who)) or [0]))
 
+    @precondition(lambda self: None in self.views)
     @rule(who=WHO)
     def begin(self, who):
-        if self.views[who] is None:
-            self.cons[who].begin()
-            self.views[who], self.began[who] = dict(self.committed), self.version
+        who = who if self.views[who] is None else 1 - who
+        self.cons[who].begin()
+        self.views[who], self.began[who] = dict(self.committed), self.version
 
+    @precondition(lambda self: None in self.views)
+    @rule(who=WHO, row=ROWS)
+    def begin_and_upsert(self, who, row):
+        self.begin(who)
+        who = who if self.views[who] is not None else 1 - who
+        self.upsert(who, row)
+
+    @precondition(lambda self: any(view is not None for view in self.views))
     @rule(who=WHO)
     def commit(self, who):
+        who = who if self.views[who] is not None else 1 - who
         self.cons[who].commit()
-        if self.views[who] is not None:
-            if self.wrote[who]:
-                self.committed = self.views[who]
-                self.version += 1
-            self.views[who], self.wrote[who] = None, False
+        if self.wrote[who]:
+            self.committed = self.views[who]
+            self.version += 1
+        self.views[who], self.wrote[who] = None, False
 
+    @precondition(lambda self: any(view is not None for view in self.views))
     @rule(who=WHO)
     def rollback(self, who):
+        who = who if self.views[who] is not None else 1 - who
         self.cons[who].rollback()
         self.views[who], self.wrote[who] = None, False
 
@@ -226,9 +237,9 @@ class Machine(RuleBasedStateMachine):
             # Inside a transaction that wrote, and for OR, there is no index plan to force.
             if "cannot run" not in str(error):
                 raise
-            con.execute("RESET plan")
             if self.views[who] is not None:
-                self.rollback(who)
+                self.rollback(who)  # first: a failed transaction takes no other statement
+            con.execute("RESET plan")
             return
         con.execute("RESET plan")
         expected = []
@@ -257,8 +268,8 @@ class Machine(RuleBasedStateMachine):
 Machine.TestCase.settings = settings(
     deadline=None,
     derandomize=True,
-    max_examples=12,
-    stateful_step_count=30,
+    max_examples=20,
+    stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
 )
 test_machine = Machine.TestCase

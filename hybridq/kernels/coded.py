@@ -1,0 +1,490 @@
+"""Top-k over coded inverted lists, with the predicate inside the scan.
+
+A row meets four sieves, each reading more of it than the last: the mask of its attributes (64
+rows at a time), its sign bits (64 rows at a time), its four-bit code, its vector. The codes give
+a score with a deviation that is known (see `rabitq`); a row falls out where score - epsilon
+deviations exceeds `tau`, the k-th smallest score + epsilon deviations so far. Which rows fall out
+wrongly is a matter of epsilon, and part of the recall; the distances of the rows that stay are
+those of `distance`, to the bit.
+
+Vectors are read once the lists are done: first of the rows that are surely among the k nearest,
+then of those that still may be.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hybridq.kernels._intrinsics import BLOCK, at_most, lowest_bits, popcount, prefetch
+from hybridq.kernels._jit import (
+    boolean,
+    entry,
+    f32,
+    f64,
+    i64,
+    in_f32,
+    in_f32_2d,
+    in_f32_3d,
+    in_f64,
+    in_i64,
+    in_i64_2d,
+    in_u8,
+    in_u8_2d,
+    in_u64_3d,
+    kernel,
+    out_f32,
+    out_i64,
+    strict_kernel,
+)
+from hybridq.kernels.distance import COSINE, IP, L2, fast_dot, fast_squared_l2, squared_norm
+from hybridq.kernels.predicate import append_rows, block_word
+from hybridq.kernels.rabitq import (
+    MIDDLE,
+    PLANES,
+    SIGN_NOISE,
+    block_scores,
+    fine_dot,
+    split_query,
+    turn_one,
+)
+from hybridq.kernels.scan import (
+    BLOCKS,
+    BLOCKS_SKIPPED,
+    CODES,
+    FINE_CODES,
+    LISTS_SKIPPED,
+    LISTS_VISITED,
+    ROWS_EXAMINED,
+    ROWS_PASSING,
+    lists_needed,
+    offer_rows,
+)
+from hybridq.kernels.topk import sort
+
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
+Uint8s = npt.NDArray[np.uint8]
+Uint64s = npt.NDArray[np.uint64]
+
+_FEW = 5
+"""Up to this many rows of a block are looked at one by one, without their sign bits."""
+
+_RUN = 64
+"""Rows gathered, at least, before their four-bit codes are read."""
+
+_CHUNK_LISTS = 32
+"""Lists, at least, that are put in order at a time."""
+
+_AHEAD = 8  # rows whose codes are asked for before they are needed
+_LARGEST = 1e36  # scores beyond it say nothing
+_SLACK = 1.0 + 1e-5  # covers the rounding of float32 scores
+
+
+@strict_kernel
+def score_of(metric: int, distance: float) -> float:
+    """Return the score that is never below that of a row at `distance`, up to rounding."""
+    if metric == L2:
+        return distance * distance * _SLACK
+    if metric == COSINE:
+        return 2.0 * distance + abs(distance) * 1e-5 + 1e-6
+    return distance + abs(distance) * 1e-5
+
+
+@strict_kernel
+def push_bound(bounds: Float32s, filled: int, value: float) -> int:
+    """Keep `value` if it is among the smallest of the heap (k,); return how many are in use."""
+    k = bounds.shape[0]
+    if filled < k:
+        hole = filled
+        while hole > 0:
+            parent = (hole - 1) // 2
+            if not value > bounds[parent]:
+                break
+            bounds[hole] = bounds[parent]
+            hole = parent
+        bounds[hole] = value
+        return filled + 1
+    if not value < bounds[0]:
+        return filled
+    hole = 0
+    while True:
+        child = 2 * hole + 1
+        if child >= k:
+            break
+        if child + 1 < k and bounds[child + 1] > bounds[child]:
+            child += 1
+        if not bounds[child] > value:
+            break
+        bounds[hole] = bounds[child]
+        hole = child
+    bounds[hole] = value
+    return filled
+
+
+@kernel
+def score_centroids(
+    codes: Uint64s,
+    factors: Float32s,
+    planes: Uint64s,
+    shift: float,
+    slope: float,
+    offset: float,
+    differing: Int64s,
+    scores: Float32s,
+    out: Float32s,
+) -> None:
+    """Write the scores of all centroids, from their sign bits, into `out` (nlist,)."""
+    nlist = out.shape[0]
+    for block in range(codes.shape[0]):
+        block_scores(codes, factors, block, planes, offset, shift, slope, differing, scores)
+        first = block * BLOCK
+        for v in range(min(BLOCK, nlist - first)):
+            out[first + v] = scores[v]
+
+
+@kernel
+def _cut(rough: Float32s, wanted: int, spare: Float32s) -> float:
+    """Return a bound that about `wanted` of the scores `rough` (nlist,) do not exceed.
+
+    From a fixed sample of up to 256 of them.
+    """
+    nlist = rough.shape[0]
+    if wanted >= nlist:
+        return np.inf
+    step = max(1, nlist // 256)
+    count = 0
+    for c in range(0, nlist, step):
+        if count < spare.shape[0]:
+            spare[count] = rough[c]
+            count += 1
+    place = min(count - 1, (wanted * count) // nlist + 1)
+    return float(np.partition(spare[:count], place)[place])
+
+
+@kernel
+def _sort_lists(scores: Float32s, lists: Int64s, count: int) -> None:
+    """Sort the first `count` entries by (score, list)."""
+    if count > 200:
+        order = np.argsort(scores[:count])
+        sorted_scores = scores[:count][order]
+        sorted_lists = lists[:count][order]
+        scores[:count] = sorted_scores
+        lists[:count] = sorted_lists
+        return
+    for i in range(1, count):
+        score = scores[i]
+        which = lists[i]
+        at = i
+        while at > 0 and scores[at - 1] > score:
+            scores[at] = scores[at - 1]
+            lists[at] = lists[at - 1]
+            at -= 1
+        scores[at] = score
+        lists[at] = which
+
+
+@entry(
+    *(i64, in_f32, in_f32_2d, in_i64, in_f32),
+    *(in_f32_2d, in_f32, in_f32_2d, in_u64_3d, in_f32_3d),
+    *(in_u64_3d, in_f32_3d, in_u8_2d, in_f32_2d),
+    *(in_i64_2d, in_u8, in_i64, in_i64, in_i64, in_i64, in_i64),
+    *(f32, boolean, in_f64, in_f64, f64, f64, i64, f64, f64),
+    *(i64, out_f32, out_i64, out_i64, out_i64),
+    returns=i64,
+)
+def probe_coded(
+    metric: int,
+    query: Float32s,
+    vectors: Float32s,
+    list_offsets: Int64s,
+    list_radius: Float32s,
+    centroids: Float32s,
+    centre: Float32s,
+    signs: Float32s,
+    list_codes: Uint64s,
+    list_factors: Float32s,
+    codes: Uint64s,
+    factors: Float32s,
+    fine: Uint8s,
+    fine_factors: Float32s,
+    keys: Int64s,
+    alive: Uint8s,
+    leaf_column: Int64s,
+    leaf_start: Int64s,
+    low: Int64s,
+    high: Int64s,
+    tie: Int64s,
+    radius: float,
+    radius_inclusive: bool,
+    ladder_share: Float64s,
+    ladder_lists: Float64s,
+    gamma: float,
+    global_share: float,
+    min_lists: int,
+    epsilon: float,
+    fine_epsilon: float,
+    k: int,
+    out_distance: Float32s,
+    out_tie: Int64s,
+    out_position: Int64s,
+    counters: Int64s,
+) -> int:
+    """Find about the k nearest live, passing rows; return how many, -1 if codes cannot serve.
+
+    Rows leave as from `scan.probe`, and so do the arguments of the same names; those of the codes
+    are in `rabitq`. Lists are visited nearest first and the scan stops as there, a row counting
+    as found once its score is known. At least k rows are returned if k rows pass the lists that
+    were visited and `radius` is infinite.
+
+    Parameters
+    ----------
+    list_radius
+        (nlist,): for L2, how far a row of the list may lie from its centroid.
+    epsilon, fine_epsilon
+        Deviations by which sign bits and four-bit codes may be wrong.
+
+    Notes
+    -----
+    -1 is returned for a query whose scores overflow float32.
+    """
+    if k <= 0:
+        return 0
+    dim = query.shape[0]
+    size = signs.shape[1]
+    nlist = centroids.shape[0]
+    n = vectors.shape[0]
+    query_square = squared_norm(query)
+    length = 1.0
+    if metric == COSINE:
+        length = np.sqrt(query_square)
+    # -- the query, rotated, as floats and as planes of bits
+    turned = np.empty(size, np.float32)
+    as_table = query.reshape(1, dim)
+    turn_one(as_table, 0, length, centre, signs, turned)
+    planes = np.empty((size // 64, PLANES), np.uint64)
+    step = split_query(turned, planes)
+    turned_sum = np.float64(0.0)
+    for j in range(size):
+        turned_sum += np.float64(turned[j])
+    unit = np.empty(dim, np.float32)
+    for j in range(dim):
+        unit[j] = np.float32(np.float64(query[j]) / length)
+    slope = -step
+    middle = step * MIDDLE * size
+    rounding = step * step * size / 12.0
+    # -- scratch
+    differing = np.empty(BLOCK, np.int64)
+    scores = np.empty(BLOCK, np.float32)
+    mask_scratch = np.empty(BLOCK, np.int64)
+    rows = np.empty(_RUN + BLOCK, np.int64)
+    bounds = np.empty(k, np.float32)
+    capacity = max(1024, 4 * k)
+    found_rows = np.empty(capacity, np.int64)
+    found_low = np.empty(capacity, np.float32)
+    found_high = np.empty(capacity, np.float32)
+    found = 0
+    filled = 0
+    limit = score_of(metric, np.float64(radius)) if radius < np.inf else np.inf
+    if radius == -np.inf:
+        limit = -np.inf
+    tau = np.float32(limit)
+    # -- the coarse step: all centroids by their sign bits, the best of them exactly
+    rough = np.empty(nlist, np.float32)
+    offset = np.float64(0.0)
+    for j in range(dim):
+        if metric == IP:
+            offset -= np.float64(unit[j]) * np.float64(centre[j])
+        else:
+            difference = np.float64(unit[j]) - np.float64(centre[j])
+            offset += difference * difference
+    if not abs(offset) < _LARGEST:
+        return -1
+    taken = np.zeros(nlist, np.uint8)
+    order = np.empty(nlist, np.int64)
+    order_score = np.empty(nlist, np.float32)
+    if nlist > BLOCK:
+        score_centroids(
+            list_codes, list_factors, planes, middle, slope, offset, differing, scores, rough
+        )
+    chunk = max(_CHUNK_LISTS, 2 * min_lists)
+    if ladder_share.shape[0] > 0:
+        expected = lists_needed(global_share, ladder_share, ladder_lists, 0.0, global_share)
+        chunk = max(chunk, int(min(2.0 * expected, 1.0 * nlist)))
+    if nlist <= BLOCK:
+        chunk = nlist
+    spare = np.empty(512, np.float32)
+    ready = 0
+    visit = 0
+    scanned = 0
+    passed = 0
+    few = _FEW
+    while visit < nlist:
+        if visit == ready:
+            bound = np.inf if 2 * chunk >= nlist else _cut(rough, chunk, spare)
+            start = ready
+            for c in range(nlist):
+                if taken[c] == 0 and (bound == np.inf or not rough[c] > bound):
+                    taken[c] = 1
+                    order[ready] = c
+                    prefetch(centroids, c, 0)
+                    ready += 1
+            chunk *= 3
+            if ready == start:
+                continue
+            for i in range(start, ready):
+                if metric == IP:
+                    dot, _ = fast_dot(unit, centroids, order[i])
+                    order_score[i] = np.float32(-dot)
+                else:
+                    order_score[i] = np.float32(fast_squared_l2(unit, centroids, order[i]))
+            _sort_lists(order_score[start:], order[start:], ready - start)
+        c = order[visit]
+        list_score = np.float64(order_score[visit])
+        visit += 1
+        counters[LISTS_VISITED] += 1
+        begin = list_offsets[c]
+        end = list_offsets[c + 1]
+        scanned += end - begin
+        gap = list_score
+        if metric == IP:
+            gap = np.float64(fast_squared_l2(unit, centroids, c))
+        gap = np.sqrt(max(gap, 0.0))
+        if metric == L2 and filled == k:
+            near = gap * (1.0 - 1e-5) - np.float64(list_radius[c]) * (1.0 + 1e-5)
+            if near > 0.0 and near * near > tau:
+                counters[LISTS_SKIPPED] += 1
+                end = begin
+        # What the rounding of the query adds to the deviation, in the same unit as `gap`.
+        reach = np.sqrt(gap * gap + rounding / (SIGN_NOISE * SIGN_NOISE))
+        shift = middle + epsilon * SIGN_NOISE * reach
+        fine_reach = fine_epsilon * gap
+        count = 0
+        for block in range(begin // BLOCK, (end + BLOCK - 1) // BLOCK):
+            first = block * BLOCK
+            word = block_word(
+                keys,
+                first,
+                min(BLOCK, n - first),
+                alive,
+                leaf_column,
+                leaf_start,
+                low,
+                high,
+                mask_scratch,
+            )
+            if first < begin:
+                word &= ~lowest_bits(begin - first)
+            if first + BLOCK > end:
+                word &= lowest_bits(end - first)
+            counters[BLOCKS] += 1
+            passing = popcount(word)
+            passed += passing
+            if passing == 0:
+                counters[BLOCKS_SKIPPED] += 1
+            elif passing > few:
+                block_scores(
+                    codes, factors, block, planes, list_score, shift, slope, differing, scores
+                )
+                counters[CODES] += BLOCK
+                word &= at_most(scores, float(tau))
+            count = append_rows(word, first, rows, count)
+            if count >= _RUN or (count > 0 and first + BLOCK >= end):
+                counters[FINE_CODES] += count
+                for i in range(min(_AHEAD, count)):
+                    prefetch(fine, rows[i], 0)
+                    prefetch(fine_factors, rows[i], 0)
+                for i in range(count):
+                    if i + _AHEAD < count:
+                        prefetch(fine, rows[i + _AHEAD], 0)
+                        prefetch(fine_factors, rows[i + _AHEAD], 0)
+                    row = rows[i]
+                    dot = fine_dot(fine, row, turned) - MIDDLE * turned_sum
+                    score = list_score + fine_factors[row, 0] + fine_factors[row, 1] * dot
+                    deviation = fine_factors[row, 2] * fine_reach
+                    lower = np.float32(score - deviation)
+                    if lower > tau:
+                        continue
+                    upper = np.float32(score + deviation)
+                    if not upper < np.inf:  # nor may NaN be taken for a bound
+                        upper = np.float32(np.inf)
+                    if found == capacity:
+                        kept = 0
+                        for j in range(found):
+                            if not found_low[j] > tau:
+                                found_rows[kept] = found_rows[j]
+                                found_low[kept] = found_low[j]
+                                found_high[kept] = found_high[j]
+                                kept += 1
+                        found = kept
+                        if 2 * found > capacity:
+                            capacity *= 2
+                            more_rows = np.empty(capacity, np.int64)
+                            more_low = np.empty(capacity, np.float32)
+                            more_high = np.empty(capacity, np.float32)
+                            more_rows[:found] = found_rows[:found]
+                            more_low[:found] = found_low[:found]
+                            more_high[:found] = found_high[:found]
+                            found_rows = more_rows
+                            found_low = more_low
+                            found_high = more_high
+                    found_rows[found] = row
+                    found_low[found] = lower
+                    found_high[found] = upper
+                    found += 1
+                    filled = push_bound(bounds, filled, float(upper))
+                    if filled == k and bounds[0] < tau:
+                        tau = bounds[0]
+                count = 0
+        if filled == k and visit >= min_lists:
+            if ladder_share.shape[0] == 0:
+                break
+            share = (passed + 0.5 * global_share) / (scanned + 0.5)
+            needed = lists_needed(share, ladder_share, ladder_lists, gamma, global_share)
+            if visit >= needed:
+                break
+    counters[ROWS_EXAMINED] += scanned
+    counters[ROWS_PASSING] += passed
+    # -- vectors: of the rows that are surely wanted, then of those that may be
+    exact_bounds = np.empty(_RUN + BLOCK, np.float64)
+    four_rows = np.empty(4, np.int64)
+    four_values = np.empty(4, np.float32)
+    sure = tau
+    kept = 0
+    for turn in range(2):
+        count = 0
+        for j in range(found):
+            if turn == 0:
+                wanted = not found_high[j] > sure
+            else:
+                wanted = found_high[j] > sure and not found_low[j] > tau
+            if wanted:
+                rows[count] = found_rows[j]
+                count += 1
+            if count == _RUN or (count > 0 and j == found - 1):
+                kept = offer_rows(
+                    metric,
+                    query,
+                    query_square,
+                    vectors,
+                    rows,
+                    count,
+                    exact_bounds,
+                    four_rows,
+                    four_values,
+                    tie,
+                    radius,
+                    radius_inclusive,
+                    k,
+                    kept,
+                    out_distance,
+                    out_tie,
+                    out_position,
+                    counters,
+                )
+                count = 0
+                if kept == k:
+                    tau = min(tau, np.float32(score_of(metric, np.float64(out_distance[0]))))
+    sort(out_distance, out_tie, out_position, kept)
+    return kept
