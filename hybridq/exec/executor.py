@@ -15,10 +15,10 @@ from typing import assert_never
 import numpy as np
 
 from hybridq.exec.bind import BoundTopK
+from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, merge, sort_ties
 from hybridq.index.ivf import Float32s, Int64s
 from hybridq.index.search import (
-    Counters,
     Program,
     Search,
     gather_part,

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from hybridq.index.attributes import MAX_KEY, NULL_KEY
+from hybridq.index.counters import Counters
 from hybridq.index.ivf import Part
 from hybridq.index.search import (
-    Counters,
     Program,
     Search,
     gather_part,
