@@ -180,7 +180,7 @@ class Tuner:
         self, peer: Peer, cell: Cell, truth: Truth, k: int, setting: Setting
     ) -> tuple[float, float]:
         """Return recall and median seconds."""
-        count, _ = affordable(peer, cell, k, self._queries, setting, 4.0)
+        count, _ = affordable(peer, cell, k, self._queries, setting, 2.5)
         queries = self._queries[:count]
         answers = peer.answers(cell, k, queries, setting)
         found = summarize(self._data, truth, cell, k, queries, answers)

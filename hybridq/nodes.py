@@ -6,8 +6,12 @@ import enum
 from dataclasses import dataclass
 from typing import TypeAlias
 
-ParameterName: TypeAlias = str
-"""`hq1`, `hq2` … for `?` and `$1`; the name itself for `$name` and `:name`."""
+from hybridq.conditions import Conjunct as Conjunct
+from hybridq.conditions import Constant as Constant
+from hybridq.conditions import LiteralKind as LiteralKind
+from hybridq.conditions import Parameter as Parameter
+from hybridq.conditions import ParameterName as ParameterName
+from hybridq.conditions import Value as Value
 
 
 class Metric(enum.IntEnum):
@@ -41,89 +45,6 @@ def quote(identifier: str) -> str:
 def literal(text: str) -> str:
     """Return `text` as a SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A value known only when the statement runs."""
-
-    name: ParameterName
-
-
-class LiteralKind(enum.Enum):
-    """How a constant was written, which decides how DuckDB casts it."""
-
-    STRING = "string"
-    INTEGER = "integer"
-    DECIMAL = "decimal"
-    BOOLEAN = "boolean"
-    NULL = "null"
-    DATE = "date"
-    TIMESTAMP = "timestamp"
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """A constant of the statement, as text."""
-
-    kind: LiteralKind
-    text: str
-
-
-Value: TypeAlias = Parameter | Constant
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """`column op value`; op is one of = <> < <= > >=."""
-
-    column: str
-    op: str
-    value: Value
-
-
-@dataclass(frozen=True, slots=True)
-class Between:
-    """`column BETWEEN low AND high`, both included."""
-
-    column: str
-    low: Value
-    high: Value
-
-
-@dataclass(frozen=True, slots=True)
-class InList:
-    """`column IN (values)`."""
-
-    column: str
-    values: tuple[Value, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class IsNull:
-    """`column IS NULL`, or IS NOT NULL."""
-
-    column: str
-    negated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Opaque:
-    """A conjunct only DuckDB can evaluate."""
-
-    reason: str
-
-
-Leaf: TypeAlias = Compare | Between | InList | IsNull
-
-
-@dataclass(frozen=True, slots=True)
-class Conjunct:
-    """One AND-ed part of a WHERE: its text, and its leaf if it may compile."""
-
-    text: str
-    leaf: Leaf | Opaque
-    columns: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,9 @@ from typing import Any, assert_never
 
 import duckdb
 
-from hybridq.errors import (
-    Error,
-    OperationalError,
-    ProgrammingError,
-)
+from hybridq.errors import Error, OperationalError, ProgrammingError
 from hybridq.exec import dml, query, statements
+from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
 from hybridq.exec.names import Names
 from hybridq.exec.prepare import Prepared, Unbound
@@ -73,9 +70,10 @@ class Session:
         self.progress = Cancellable(progress if progress is not None else NoProgress())
         self.transaction: Tx | None = None
         self._statements: dict[str, tuple[sql.Parsed, ...]] = {}
-        self._names = Names(self.duck, instance)
         self._pending: weakref.ref[Pending] | None = None
         self.standard_order = True
+        self.environment = Environment(instance)
+        self._names = Names(self.duck, instance, self.environment)
 
     # -- one statement after the other ----------------------------------------
 
@@ -118,6 +116,7 @@ class Session:
         context.settings = self.settings
         context.current_progress = self.progress
         self.instance.functions.take_failure()
+        self.environment.note(statement)
         try:
             return self._dispatch(statement, parameters)
         except (duckdb.Error, OSError, RuntimeError) as error:

@@ -13,16 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from hybridq.conditions import Conjunct, Opaque
 from hybridq.errors import DataError
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.values import Evaluate, count_of, query_vector, same_query
 from hybridq.exec.where import Where, bind_where
+from hybridq.index.bounds import bound_of
 from hybridq.index.build import wrong_dimension
 from hybridq.index.hits import SortColumn
 from hybridq.index.ivf import Float32s, IndexSpec, Snapshot
-from hybridq.index.leaves import bound_of
-from hybridq.index.search import Program, Search
-from hybridq.nodes import Conjunct, Metric, Opaque, TopK, quote
+from hybridq.index.programs import Evaluator, Program
+from hybridq.index.search import Search
+from hybridq.index.verdicts import Verdict
+from hybridq.nodes import Metric, TopK, quote
 
 
 @dataclass(slots=True)
@@ -52,9 +55,19 @@ class BoundTopK:
         return self.prepared.spec
 
     @property
-    def programs(self) -> tuple[Program, ...] | None:
-        """The WHERE for each part of the snapshot, None if DuckDB must filter."""
+    def programs(self) -> tuple[Program, ...]:
+        """For each part of the snapshot, what compiles of the WHERE."""
         return self.where.programs
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What the programs are made of."""
+        return self.where.verdicts
+
+    @property
+    def opaque(self) -> tuple[Conjunct, ...]:
+        """What does not compile, and only DuckDB can evaluate."""
+        return self.where.opaque
 
     @property
     def sort_columns(self) -> tuple[SortColumn, ...]:
@@ -67,6 +80,11 @@ class BoundTopK:
         alias = self.topk.table.alias
         name = self.spec.table_name.sql()
         return name if alias is None else f"{name} AS {quote(alias)}"
+
+    @property
+    def compiled(self) -> bool:
+        """Tell whether the programs are all of the WHERE."""
+        return not self.opaque
 
     @property
     def wanted(self) -> int:
@@ -82,6 +100,8 @@ def bind(
     parameters: Mapping[str, Any],
     evaluate: Evaluate,
     take_snapshot: Callable[[], Snapshot],
+    evaluator: Evaluator,
+    environment: object,
 ) -> BoundTopK | Unbound:
     """Bind to values; the snapshot is taken last, and only if the index can answer.
 
@@ -109,10 +129,11 @@ def bind(
     if prepared.refused is not None:
         return prepared.refused
     snapshot = take_snapshot()
+    collated = prepared.table.collated
     if conjuncts is topk.conjuncts:
-        where = prepared.wheres.bound(snapshot, conjuncts, parameters)
+        where = prepared.wheres.bound(snapshot, conjuncts, parameters, evaluator, environment)
     else:
-        where = bind_where(snapshot, conjuncts, parameters, collated=prepared.table.collated)
+        where = bind_where(snapshot, conjuncts, parameters, evaluator, collated=collated)
     return BoundTopK(
         prepared,
         snapshot,

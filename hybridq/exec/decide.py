@@ -51,10 +51,10 @@ def statistics(bound: BoundTopK, target: float) -> Statistics:
         delta_rows=bound.snapshot.delta_rows,
         dim=bound.spec.dim,
         nlist=base.nlist,
-        leaves=bound.where.leaves,
+        leaves=bound.programs[0].leaves if bound.compiled else len(bound.conjuncts),
         share=share,
         narrowest_rows=known.narrowest_rows if known is not None else None,
-        compiled=bound.programs is not None,
+        compiled=bound.compiled,
         lists_needed=lists,
         k=max(1, bound.wanted),
     )

@@ -18,8 +18,8 @@ from hybridq.exec.bind import BoundTopK
 from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, merge, sort_ties
 from hybridq.index.ivf import Float32s, Int64s
+from hybridq.index.programs import Program
 from hybridq.index.search import (
-    Program,
     Search,
     gather_part,
     narrowest,
@@ -110,7 +110,7 @@ def _scan(
     nprobe: int | None,
     bounds: bool,
 ) -> Found:
-    assert bound.programs is not None
+    assert bound.compiled
     return [
         scan_part(
             part,
@@ -130,7 +130,7 @@ def _prefilter(
     source: str, bound: BoundTopK, search: Search, by_duckdb: PositionsByDuckDB, run: Run
 ) -> Found:
     parts = bound.snapshot.parts
-    if source == "duckdb" or bound.programs is None:
+    if source == "duckdb" or not bound.compiled:
         positions = by_duckdb(bound)
     else:
         positions = [
@@ -157,7 +157,7 @@ def _append_without_distance(hits: Hits, bound: BoundTopK, by_duckdb: PositionsB
     parts = bound.snapshot.parts
     if all(p.n_vectors == p.rows for p in parts):
         return hits
-    if bound.programs is not None:
+    if bound.compiled:
         extra = without_distance(bound.snapshot, bound.programs, missing, bound.sort_columns)
     else:
         found = [p[p >= part.n_vectors] for p, part in zip(by_duckdb(bound), parts, strict=True)]

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import duckdb
 
 from hybridq.errors import Error
+from hybridq.exec.environment import Environment
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Result, Row
 from hybridq.exec.transaction import Transaction
@@ -31,6 +32,7 @@ class Host(Protocol):
     settings: Settings
     transaction: Transaction | None
     standard_order: bool
+    environment: Environment
 
     @property
     def progress(self) -> Progress:

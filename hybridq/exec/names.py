@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import duckdb
 
+from hybridq.exec.environment import Environment
 from hybridq.exec.prepare import Prepared, Unbound, prepare
 from hybridq.instance import Instance
 from hybridq.nodes import TableName, TopK
@@ -18,9 +19,12 @@ class Names:
     Every change of an index or of the schema raises the instance's epoch.
     """
 
-    def __init__(self, duck: duckdb.DuckDBPyConnection, instance: Instance) -> None:
+    def __init__(
+        self, duck: duckdb.DuckDBPyConnection, instance: Instance, environment: Environment
+    ) -> None:
         self._duck = duck
         self._instance = instance
+        self._environment = environment
         self._epoch = instance.epoch
         self._tables: dict[TableName, TableInfo | None] = {}
         self._triggers: bool | None = None
@@ -69,3 +73,4 @@ class Names:
         self._tables.clear()
         self._prepared.clear()
         self._triggers = None
+        self._environment.changed()

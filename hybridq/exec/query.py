@@ -8,6 +8,7 @@ from typing import Any
 from hybridq.errors import ProgrammingError
 from hybridq.exec.bind import BoundTopK, bind
 from hybridq.exec.decide import decide
+from hybridq.exec.evaluate import Ahead
 from hybridq.exec.executor import Run, execute
 from hybridq.exec.host import Host, Parameters, named_values, shown_parameter
 from hybridq.exec.keys import positions_by_duckdb
@@ -94,7 +95,8 @@ def _bind(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | U
     def snapshot() -> Snapshot:
         return session.instance.snapshot(prepared.state)
 
-    return bind(prepared, values, evaluate, snapshot)
+    evaluator = Ahead(session, values, topk.table)
+    return bind(prepared, values, evaluate, snapshot, evaluator, session.environment.token)
 
 
 def answer(

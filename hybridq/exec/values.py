@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from hybridq.errors import DataError, ProgrammingError
+from hybridq.index.bounds import bound_of
 from hybridq.index.ivf import Float32s
-from hybridq.index.leaves import bound_of
 from hybridq.nodes import Parameter, QueryText, QueryVector, Value
 
 Evaluate = Callable[[str], Any]

@@ -9,7 +9,8 @@ index (the key first, then the attributes) is a row of `keys` (A, n), see `attri
 
 `alive` marks rows that are still current. A changed row is dead in the part that had it and alive
 in the newest delta; parts are immutable, so a change makes a new Part that shares all arrays but
-`alive`. `tie` is the rank of a row's key within its part.
+`alive`. `tie` is the rank of a row's key within its part, `zones` the range of keys of each 64 rows
+(see kernels.predicate), or empty. `known` keeps what DuckDB has said of the dictionaries' values.
 """
 
 from __future__ import annotations
@@ -153,6 +154,8 @@ class Part:
     codes: Codes | None = None
     dead: int = 0
     sample: Int64s = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    zones: Int64s = field(default_factory=lambda: np.empty((0, 0, 2), np.int64))
+    known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def rows(self) -> int:

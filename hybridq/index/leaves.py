@@ -14,78 +14,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from hybridq.conditions import Between, Compare, InList, IsNull, Leaf, Operand, Truth
 from hybridq.index.attributes import (
     EPOCH,
     EPOCH_TIME,
-    MAX_KEY,
     NULL_KEY,
     AttributeType,
     Kind,
     float_keys,
 )
-from hybridq.index.iso import iso_date, iso_time, iso_timestamp
-from hybridq.nodes import (
-    Between,
-    Compare,
-    Constant,
-    InList,
-    IsNull,
-    Leaf,
-    LiteralKind,
-    Parameter,
-    Value,
+from hybridq.index.bounds import EXACT_DOUBLE, Bound, as_float, bound_of, exact_number
+from hybridq.index.intervals import (
+    ALL,
+    Interval,
+    around,
+    complement,
+    from_points,
+    intersect,
+    union,
 )
+from hybridq.index.iso import iso_date, iso_time, iso_timestamp
 
-Interval: TypeAlias = tuple[int, int]
-
-MIN_KEY = NULL_KEY + 1
-ALL: list[Interval] = [(MIN_KEY, MAX_KEY)]
-_EXACT_DOUBLE = 2**53
 _MICROSECONDS = dt.timedelta(microseconds=1)
-_UNREAD = object()
-"""Stands for a typed constant whose text only DuckDB can read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A bound value: a Python object, and whether it was a constant of the text."""
-
-    value: Any
-    literal: bool
-    kind: LiteralKind | None = None
-
-
-def bound_of(value: Value, parameters: Mapping[str, Any]) -> Bound:
-    """Resolve a constant or a parameter."""
-    if isinstance(value, Parameter):
-        given = parameters[value.name]
-        return Bound(given.item() if isinstance(given, np.generic) else given, literal=False)
-    return Bound(_constant(value), literal=True, kind=value.kind)
-
-
-def _constant(constant: Constant) -> Any:
-    match constant.kind:
-        case LiteralKind.INTEGER:
-            return int(constant.text)
-        case LiteralKind.DECIMAL:
-            # With an exponent it is a DOUBLE to DuckDB.
-            exponent = "e" in constant.text.lower()
-            return float(constant.text) if exponent else Decimal(constant.text)
-        case LiteralKind.BOOLEAN:
-            return constant.text == "true"
-        case LiteralKind.NULL:
-            return None
-        case LiteralKind.DATE:
-            return iso_date(constant.text) or _UNREAD
-        case LiteralKind.TIMESTAMP:
-            return iso_timestamp(constant.text) or _UNREAD
-        case LiteralKind.STRING:
-            return constant.text
 
 
 def intervals(
@@ -93,12 +48,32 @@ def intervals(
     kind: AttributeType,
     dictionary: pa.Array | None,
     parameters: Mapping[str, Any],
+    truth: Truth = Truth.TRUE,
 ) -> list[Interval] | None:
-    """Return the keys that satisfy `leaf`, ascending and disjoint; None if DuckDB must decide."""
+    """Return the keys for which `leaf` is `truth`; None if DuckDB must decide."""
+    match truth:
+        case Truth.TRUE:
+            return _true(leaf, kind, dictionary, parameters)
+        case Truth.FALSE:
+            return _false(leaf, kind, dictionary, parameters)
+        case Truth.NOT_TRUE:
+            found = _true(leaf, kind, dictionary, parameters)
+        case Truth.NOT_FALSE:
+            found = _false(leaf, kind, dictionary, parameters)
+    return None if found is None else complement(found)
+
+
+def _true(
+    leaf: Leaf, kind: AttributeType, dictionary: pa.Array | None, parameters: Mapping[str, Any]
+) -> list[Interval] | None:
     domain = _Domain(kind, dictionary)
     match leaf:
         case IsNull(_, negated):
             return list(ALL) if negated else [(NULL_KEY, NULL_KEY)]
+        case Compare(_, "is" | "is not" as op, value):
+            bound = bound_of(value, parameters)
+            equal = [(NULL_KEY, NULL_KEY)] if bound.value is None else domain.compare("=", bound)
+            return equal if equal is None or op == "is" else complement(equal)
         case Compare(_, op, value):
             return domain.compare(op, bound_of(value, parameters))
         case Between(_, low, high):
@@ -121,6 +96,32 @@ def intervals(
             return union(found)
 
 
+def _false(
+    leaf: Leaf, kind: AttributeType, dictionary: pa.Array | None, parameters: Mapping[str, Any]
+) -> list[Interval] | None:
+    """Return the keys for which `leaf` is false: neither true nor NULL."""
+    match leaf:
+        case Between(_, low, high):
+            # One bound decides even where the other is NULL.
+            bounds = [bound_of(low, parameters), bound_of(high, parameters)]
+            domain = _Domain(kind, dictionary)
+            below, above = domain.compare("<", bounds[0]), domain.compare(">", bounds[1])
+            if below is None or above is None or not _of_one_type(bounds, kind):
+                return None
+            return union([*below, *above])
+        case Compare(_, "is" | "is not") | IsNull():
+            found = _true(leaf, kind, dictionary, parameters)
+            return None if found is None else complement(found)
+        case Compare(value=value):
+            values: tuple[Operand, ...] = (value,)
+        case InList(values=values):
+            pass
+    found = _true(leaf, kind, dictionary, parameters)
+    if found is None or any(bound_of(value, parameters).value is None for value in values):
+        return None if found is None else []
+    return intersect(ALL, complement(found))
+
+
 def _of_one_type(bounds: Sequence[Bound], kind: AttributeType) -> bool:
     """Tell whether the values are of one type; DuckDB compares mixed ones in a common type."""
     present = [b for b in bounds if b.value is not None]
@@ -131,52 +132,6 @@ def _of_one_type(bounds: Sequence[Bound], kind: AttributeType) -> bool:
     return len(types) <= 1
 
 
-def union(parts: Sequence[Interval]) -> list[Interval]:
-    """Merge intervals into ascending disjoint ones."""
-    merged: list[Interval] = []
-    for low, high in sorted(parts):
-        if merged and low <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
-        else:
-            merged.append((low, high))
-    return merged
-
-
-def intersect(left: Sequence[Interval], right: Sequence[Interval]) -> list[Interval]:
-    """Return the common part of two interval lists."""
-    return union(
-        [(max(a, c), min(b, d)) for a, b in left for c, d in right if max(a, c) <= min(b, d)]
-    )
-
-
-def _clip(low: int, high: int) -> list[Interval]:
-    low, high = max(low, MIN_KEY), min(high, MAX_KEY)
-    return [(low, high)] if low <= high else []
-
-
-def _from_points(op: str, first: int, last: int) -> list[Interval]:
-    """Intervals of `op` where the keys first…last (possibly none: last = first - 1) are equal."""
-    match op:
-        case "=":
-            return _clip(first, last)
-        case "<>":
-            return _clip(MIN_KEY, first - 1) + _clip(last + 1, MAX_KEY)
-        case "<":
-            return _clip(MIN_KEY, first - 1)
-        case "<=":
-            return _clip(MIN_KEY, last)
-        case ">":
-            return _clip(last + 1, MAX_KEY)
-        case _:
-            return _clip(first, MAX_KEY)
-
-
-def _around(op: str, exact: Fraction) -> list[Interval]:
-    """Intervals over integers for a comparison with a possibly fractional value."""
-    floor = math.floor(exact)
-    return _from_points(op, math.ceil(exact), floor)
-
-
 @dataclass(frozen=True, slots=True)
 class _Domain:
     kind: AttributeType
@@ -185,16 +140,18 @@ class _Domain:
     def compare(self, op: str, bound: Bound) -> list[Interval] | None:
         if bound.value is None:
             return []
+        if op == "like" and self.kind.kind is not Kind.TEXT:
+            return None
         match self.kind.kind:
             case Kind.BOOLEAN:
                 if isinstance(bound.value, bool):
-                    return _from_points(op, int(bound.value), int(bound.value))
+                    return from_points(op, int(bound.value), int(bound.value))
                 return None
             case Kind.INTEGER | Kind.UBIGINT:
                 return self._integer(op, bound)
             case Kind.DECIMAL:
-                exact = _exact_number(bound)
-                return None if exact is None else _around(op, exact * 10**self.kind.scale)
+                exact = exact_number(bound)
+                return None if exact is None else around(op, exact * 10**self.kind.scale)
             case Kind.FLOAT | Kind.DOUBLE:
                 return self._floating(op, bound)
             case Kind.DATE:
@@ -219,15 +176,15 @@ class _Domain:
             exact = self._integer_text(bound)
         elif isinstance(value, float):
             # DuckDB compares as DOUBLE, which is exact only where every integer is one.
-            usable = math.isfinite(value) and abs(value) < _EXACT_DOUBLE
+            usable = math.isfinite(value) and abs(value) < EXACT_DOUBLE
             exact = Fraction(value) if usable else None
         else:
-            exact = _exact_number(bound)
+            exact = exact_number(bound)
         if exact is None:
             return None
         if self.kind.kind is Kind.UBIGINT:
             exact = exact - 2**63 + 1
-        return _around(op, exact)
+        return around(op, exact)
 
     def _integer_text(self, bound: Bound) -> Fraction | None:
         """Read a string constant as DuckDB casts it to the column's type, which must hold it."""
@@ -243,7 +200,7 @@ class _Domain:
             number = value
         elif isinstance(value, int | Decimal) and not isinstance(value, bool):
             # DuckDB casts the constant to the column's type before it compares.
-            cast = _as_float(value, single=self.kind.kind is Kind.FLOAT)
+            cast = as_float(value, single=self.kind.kind is Kind.FLOAT)
             if cast is None:
                 return None
             number = cast
@@ -252,7 +209,7 @@ class _Domain:
         low = high = int(float_keys(np.array([number]))[0])
         if number == 0.0:
             low, high = -1, 0
-        return _from_points(op, low, high)
+        return from_points(op, low, high)
 
     def _date(self, op: str, bound: Bound) -> list[Interval] | None:
         value = bound.value
@@ -261,9 +218,9 @@ class _Domain:
         if isinstance(value, dt.datetime):
             if value.tzinfo is not None:
                 return None
-            return _around(op, Fraction((value - EPOCH_TIME) // _MICROSECONDS, 86_400_000_000))
+            return around(op, Fraction((value - EPOCH_TIME) // _MICROSECONDS, 86_400_000_000))
         if isinstance(value, dt.date):
-            return _around(op, Fraction((value - EPOCH).days))
+            return around(op, Fraction((value - EPOCH).days))
         return None
 
     def _time(self, op: str, bound: Bound) -> list[Interval] | None:
@@ -273,7 +230,7 @@ class _Domain:
         if not isinstance(value, dt.time) or value.tzinfo is not None:
             return None
         moment = dt.datetime.combine(EPOCH, value)
-        return _around(op, Fraction((moment - EPOCH_TIME) // _MICROSECONDS))
+        return around(op, Fraction((moment - EPOCH_TIME) // _MICROSECONDS))
 
     def _timestamp(self, op: str, bound: Bound) -> list[Interval] | None:
         value = bound.value
@@ -283,22 +240,24 @@ class _Domain:
             value = dt.datetime.combine(value, dt.time())
         if not isinstance(value, dt.datetime) or value.tzinfo is not None:
             return None
-        return _around(op, Fraction((value - EPOCH_TIME) // _MICROSECONDS))
+        return around(op, Fraction((value - EPOCH_TIME) // _MICROSECONDS))
 
     def _timestamptz(self, op: str, bound: Bound) -> list[Interval] | None:
         value = bound.value
         if not isinstance(value, dt.datetime) or value.tzinfo is None:
             return None
         moment = value.astimezone(dt.UTC).replace(tzinfo=None)
-        return _around(op, Fraction((moment - EPOCH_TIME) // _MICROSECONDS))
+        return around(op, Fraction((moment - EPOCH_TIME) // _MICROSECONDS))
 
-    def _text(self, op: str, value: str) -> list[Interval]:
+    def _text(self, op: str, value: str) -> list[Interval] | None:
         assert self.dictionary is not None
         words = _Words(self.dictionary)
         raw = value.encode()
+        if op == "like":
+            return _like(words, raw)
         first = bisect.bisect_left(words, raw)
         present = first < len(words) and words[first] == raw
-        return _from_points(op, first, first if present else first - 1)
+        return from_points(op, first, first if present else first - 1)
 
     def _uuid(self, op: str, value: Any) -> list[Interval] | None:
         if isinstance(value, str):
@@ -317,6 +276,17 @@ class _Domain:
         return union(
             [(i, i) for i, label in enumerate(self.kind.labels) if holds(label.encode(), raw)]
         )
+
+
+def _like(words: _Words, pattern: bytes) -> list[Interval] | None:
+    """Return the words with a prefix, or the one word: patterns that no other wildcard is in."""
+    fixed = pattern.rstrip(b"%")
+    if any(wildcard in fixed for wildcard in (b"%", b"_", b"\\")):
+        return None
+    first = bisect.bisect_left(words, fixed)
+    # No UTF-8 text has the byte 0xff; nothing but a word itself lies before it and a zero.
+    after = fixed + (b"\0" if fixed == pattern else b"\xff")
+    return from_points("=", first, bisect.bisect_left(words, after, first) - 1)
 
 
 _HOLDS: dict[str, Callable[[bytes, bytes], bool]] = {
@@ -341,48 +311,6 @@ class _Words(Sequence[bytes]):
     def __getitem__(self, index: Any) -> Any:
         word: bytes = self.dictionary[index].as_py().encode()
         return word
-
-
-def _exact_number(bound: Bound) -> Fraction | None:
-    """Return an integer or a decimal that DuckDB compares exactly with any column's."""
-    value = bound.value
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return Fraction(value) if abs(value) < 2**64 else None
-    if isinstance(value, Decimal):
-        # Of more digits, the common DECIMAL type may not hold the column's values.
-        return Fraction(value) if _unscaled(value) is not None else None
-    return None
-
-
-def _unscaled(value: Decimal) -> tuple[int, int] | None:
-    """Return (digits as an integer, scale) of a decimal of up to 18 digits."""
-    if not value.is_finite():
-        return None
-    sign, digits, exponent = value.as_tuple()
-    assert isinstance(exponent, int)
-    if exponent > 0 or len(digits) > 18 or -exponent > 18:
-        return None
-    number = int("".join(map(str, digits)))
-    return (-number if sign else number), -exponent
-
-
-def _as_float(value: int | Decimal, *, single: bool) -> float | None:
-    """Return DuckDB's cast to FLOAT or DOUBLE, where it rounds but once."""
-    if isinstance(value, int):
-        if abs(value) > _EXACT_DOUBLE:
-            return None
-        return float(np.float32(value)) if single else float(value)
-    parts = _unscaled(value)
-    if parts is None:
-        return None
-    number, scale = parts
-    if single:
-        if abs(number) > 2**24 or scale > 10:
-            return None
-        return float(np.float32(number) / np.float32(10**scale))
-    return number / 10**scale if abs(number) <= _EXACT_DOUBLE else None
 
 
 _RANGES = {

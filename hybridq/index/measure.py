@@ -10,12 +10,13 @@ import numpy as np
 from hybridq.index.attributes import MAX_KEY, NULL_KEY
 from hybridq.index.counters import Counters
 from hybridq.index.ivf import Part
+from hybridq.index.programs import assemble
 from hybridq.index.search import (
-    Program,
     Search,
     gather_part,
     scan_part,
 )
+from hybridq.index.verdicts import Ranges
 from hybridq.kernels import distance, predicate
 
 _MIN_ROWS = 2_000
@@ -27,8 +28,7 @@ def unit_costs(part: Part) -> dict[str, float]:
     n, d = part.n_vectors, part.spec.dim
     if n < _MIN_ROWS:
         return {}
-    empty = np.empty(0, np.int64)
-    everything = Program(empty, np.zeros(1, np.int64), empty, empty)
+    everything = assemble(True)
     query = np.ascontiguousarray(part.vectors[n // 2])
     search = Search(query=query, k=10)
     rows = max(1, min(n, _MAX_BYTES // (4 * d)))
@@ -49,12 +49,8 @@ def unit_costs(part: Part) -> dict[str, float]:
     generator = np.random.default_rng(0)
     positions = np.sort(generator.choice(n, min(n, max(1, rows // 16)), replace=False))
     out = np.empty(len(part.centroids), np.float32)
-    one_leaf = Program(
-        np.zeros(1, np.int64),
-        np.array([0, 1], np.int64),
-        np.array([NULL_KEY], np.int64),
-        np.array([MAX_KEY], np.int64),
-    )
+    one_leaf = assemble(Ranges(0, ((NULL_KEY, MAX_KEY),)))
+    no_zones = np.empty((part.keys.shape[0], 0, 2), np.int64)
     found = np.empty(part.rows, np.int64)
     scan_seconds = _best(scan_all) / n
     gather_seconds = _best(lambda: gather_part(part, positions, search, counters)) / len(positions)
@@ -64,15 +60,7 @@ def unit_costs(part: Part) -> dict[str, float]:
     mask_seconds = (
         _best(
             lambda: predicate.select_passing(
-                part.keys,
-                0,
-                part.rows,
-                part.alive,
-                one_leaf.leaf_column,
-                one_leaf.leaf_start,
-                one_leaf.low,
-                one_leaf.high,
-                found,
+                part.keys, no_zones, 0, part.rows, part.alive, *one_leaf.arrays, found
             )
         )
         / part.rows

@@ -6,9 +6,9 @@ planner's business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,27 +17,12 @@ import pyarrow as pa
 from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, SortColumn, sort_ties
 from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
-from hybridq.index.leaves import Interval, intersect, intervals
+from hybridq.index.programs import Program
 from hybridq.index.recall import epsilon_for
 from hybridq.kernels import coded, distance, predicate, scan
-from hybridq.nodes import Leaf, Metric
+from hybridq.nodes import Metric
 
 _NO_LADDER = np.empty(0, np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A conjunction of leaves bound to one part; see kernels.predicate."""
-
-    leaf_column: Int64s
-    leaf_start: Int64s
-    low: Int64s
-    high: Int64s
-
-    @property
-    def leaves(self) -> int:
-        """Leaves."""
-        return int(self.leaf_column.shape[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,30 +35,8 @@ class Search:
     radius_inclusive: bool = False
 
 
-def bind_program(
-    part: Part, leaves: Sequence[Leaf], parameters: Mapping[str, Any]
-) -> Program | None:
-    """Bind leaves to a part; None if one of them only DuckDB can evaluate."""
-    by_column: dict[int, list[Interval]] = {}
-    for leaf in leaves:
-        column = part.spec.position_of(leaf.column)
-        if column is None:
-            return None
-        found = intervals(
-            leaf, part.spec.columns[column].type, part.dictionaries[column], parameters
-        )
-        if found is None:
-            return None
-        known = by_column.get(column)
-        by_column[column] = found if known is None else intersect(known, found)
-    flat = [i for found in by_column.values() for i in found]
-    starts = np.cumsum([0, *(len(found) for found in by_column.values())], dtype=np.int64)
-    return Program(
-        np.array(list(by_column), np.int64),
-        starts,
-        np.array([low for low, _ in flat], np.int64),
-        np.array([high for _, high in flat], np.int64),
-    )
+_SAMPLED = 4096
+"""Rows that tell the share of a program which a sample of keys cannot."""
 
 
 class Selectivity(NamedTuple):
@@ -99,25 +62,29 @@ def selectivity(part: Part, program: Program) -> Selectivity:
 
 def sampled_share(part: Part, program: Program) -> float:
     """Estimate the share of the part's rows that pass, from its sample."""
-    rows = int(part.sample.shape[1])
-    if program.leaves == 0 or rows == 0:
+    if program.leaves == 0 or part.rows == 0:
         return 1.0
+    if program.by_position or part.sample.shape[1] == 0:
+        step = max(1, part.rows // _SAMPLED)
+        chosen = np.arange(step // 2, part.rows, step)
+        return int(predicate.count_passing(part.keys, chosen, *program.arrays)) / len(chosen)
+    rows = int(part.sample.shape[1])
     every = np.ones(rows, np.uint8)
     out = np.empty(rows, np.int64)
-    passing = predicate.select_passing(part.sample, 0, rows, every, *_arrays(program), out)
+    no_zones = np.empty((part.sample.shape[0], 0, 2), np.int64)
+    passing = predicate.select_passing(part.sample, no_zones, 0, rows, every, *program.arrays, out)
     return int(passing) / rows
 
 
-def _arrays(program: Program) -> tuple[Int64s, Int64s, Int64s, Int64s]:
-    return program.leaf_column, program.leaf_start, program.low, program.high
-
-
 def narrowest(part: Part, program: Program) -> tuple[int, int] | None:
-    """Return (leaf, rows) of the leaf with the fewest rows by the sorted permutations, exactly."""
+    """Return (leaf, rows) of the leaf with the fewest rows by the sorted permutations, exactly.
+
+    A leaf is the number of its instruction; every row that passes is among the leaf's rows.
+    """
     if part.permutations is None:
         return None
     best: tuple[int, int] | None = None
-    for leaf in range(program.leaves):
+    for leaf in program.narrowing:
         starts, stops = _ranges(part, program, leaf)
         rows = sum(stops) - sum(starts)
         if best is None or rows < best[1]:
@@ -128,8 +95,7 @@ def narrowest(part: Part, program: Program) -> tuple[int, int] | None:
 def _ranges(part: Part, program: Program, leaf: int) -> tuple[list[int], list[int]]:
     """Return where the leaf's intervals start and stop in its sorted permutation."""
     assert part.permutations is not None
-    column = program.leaf_column[leaf]
-    begin, end = program.leaf_start[leaf], program.leaf_start[leaf + 1]
+    _, column, begin, end = program.ops[leaf].tolist()
     order, keys = part.permutations[column], part.keys[column]
     # Bisection through the permutation: the keys are not copied, and few of them are read.
     starts: list[int] = keys.searchsorted(program.low[begin:end], "left", order).tolist()
@@ -140,27 +106,24 @@ def _ranges(part: Part, program: Program, leaf: int) -> tuple[list[int], list[in
 def positions_by_permutation(part: Part, program: Program, leaf: int) -> Int64s:
     """Return live, passing positions by enumerating the rows of one leaf."""
     assert part.permutations is not None
-    column = int(program.leaf_column[leaf])
-    order = part.permutations[column]
+    order = part.permutations[int(program.ops[leaf, 1])]
     starts, stops = _ranges(part, program, leaf)
     found = [order[start:stop] for start, stop in zip(starts, stops, strict=True)]
     positions = np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
     positions = positions[part.alive[positions] == 1]
-    for other in range(program.leaves):
-        if other == leaf or len(positions) == 0:
-            continue
-        keys = part.keys[int(program.leaf_column[other]), positions]
-        passing = np.zeros(len(positions), np.bool_)
-        for i in range(int(program.leaf_start[other]), int(program.leaf_start[other + 1])):
-            passing |= (keys >= program.low[i]) & (keys <= program.high[i])
-        positions = positions[passing]
-    return np.ascontiguousarray(positions)
+    if program.leaves == 1 or len(positions) == 0:
+        return np.ascontiguousarray(positions)
+    out = np.empty(len(positions), np.int64)
+    count = predicate.filter_positions(part.keys, positions, *program.arrays, out)
+    return out[:count]
 
 
 def positions_by_mask(part: Part, program: Program, begin: int, end: int) -> Int64s:
     """Return live, passing positions of begin … end - 1 by evaluating every row."""
     out = np.empty(max(0, end - begin), np.int64)
-    count = predicate.select_passing(part.keys, begin, end, part.alive, *_arrays(program), out)
+    count = predicate.select_passing(
+        part.keys, part.zones, begin, end, part.alive, *program.arrays, out
+    )
     return out[:count]
 
 
@@ -242,8 +205,9 @@ def _probe_coded(
         c.fine,
         c.fine_factors,
         part.keys,
+        part.zones,
         part.alive,
-        *_arrays(program),
+        *program.arrays,
         part.tie,
         search.radius,
         search.radius_inclusive,
@@ -274,8 +238,9 @@ def _probe(
         order,
         lower,
         part.keys,
+        part.zones,
         part.alive,
-        *_arrays(program),
+        *program.arrays,
         part.tie,
         search.radius,
         search.radius_inclusive,

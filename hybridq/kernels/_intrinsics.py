@@ -29,6 +29,18 @@ def between(keys: npt.NDArray[np.int64], column: int, first: int, low: int, high
     return word
 
 
+def in_word(keys: npt.NDArray[np.int64], column: int, first: int, members: np.uint64) -> np.uint64:
+    """Return the word of: bit keys[column, first + v] + 1 of `members` is set, bit 0 for NULL.
+
+    All 64 keys must exist, none above 62.
+    """
+    word = np.uint64(0)
+    for v in range(BLOCK):
+        bit = max(int(keys[column, first + v]) + 1, 0)
+        word |= ((members >> np.uint64(bit)) & np.uint64(1)) << np.uint64(v)
+    return word
+
+
 def non_zero(flags: npt.NDArray[np.uint8], first: int) -> np.uint64:
     """Return the word of flags[first + v] != 0; all 64 flags must exist."""
     word = np.uint64(0)
@@ -38,11 +50,11 @@ def non_zero(flags: npt.NDArray[np.uint8], first: int) -> np.uint64:
     return word
 
 
-def at_most(values: npt.NDArray[np.float32], bound: float) -> np.uint64:
-    """Return the word of values[v] <= bound or values[v] NaN; `values` has 64 entries."""
+def at_most(values: npt.NDArray[np.float32], first: int, bound: float) -> np.uint64:
+    """Return the word of values[first + v] <= bound or NaN; all 64 values must exist."""
     word = np.uint64(0)
     for v in range(BLOCK):
-        if not values[v] > np.float32(bound):
+        if not values[first + v] > np.float32(bound):
             word |= np.uint64(1) << np.uint64(v)
     return word
 
@@ -102,6 +114,22 @@ def _between(typing: Any, keys: Any, column: Any, first: Any, low: Any, high: An
 
 
 @_instruction
+def _in_word(typing: Any, keys: Any, column: Any, first: Any, members: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], args[2])
+        vector = ir.VectorType(_I64, BLOCK)
+        loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=8)
+        bit = builder.add(loaded, _splat(builder, ir.Constant(_I64, 1), BLOCK))
+        zeros = ir.Constant(vector, None)
+        bit = builder.select(builder.icmp_signed("<", bit, zeros), zeros, bit)
+        shifted = builder.lshr(_splat(builder, args[3], BLOCK), bit)
+        one_bit = builder.trunc(shifted, ir.VectorType(ir.IntType(1), BLOCK))
+        return builder.bitcast(one_bit, _I64)
+
+    return types.uint64(keys, types.int64, types.int64, types.uint64), generate
+
+
+@_instruction
 def _non_zero(typing: Any, flags: Any, first: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
@@ -113,16 +141,16 @@ def _non_zero(typing: Any, flags: Any, first: Any) -> Any:
 
 
 @_instruction
-def _at_most(typing: Any, values: Any, bound: Any) -> Any:
+def _at_most(typing: Any, values: Any, first: Any, bound: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], ir.Constant(_I64, 0))
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
         vector = ir.VectorType(ir.FloatType(), BLOCK)
         loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)
         return builder.bitcast(
-            builder.fcmp_unordered("<=", loaded, _splat(builder, args[1], BLOCK)), _I64
+            builder.fcmp_unordered("<=", loaded, _splat(builder, args[2], BLOCK)), _I64
         )
 
-    return types.uint64(values, types.float32), generate
+    return types.uint64(values, types.int64, types.float32), generate
 
 
 @_instruction
@@ -165,14 +193,19 @@ def _overload_between(keys: Any, column: Any, first: Any, low: Any, high: Any) -
     return lambda keys, column, first, low, high: _between(keys, column, first, low, high)
 
 
+@overload(in_word, strict=False)
+def _overload_in_word(keys: Any, column: Any, first: Any, members: Any) -> Any:
+    return lambda keys, column, first, members: _in_word(keys, column, first, members)
+
+
 @overload(non_zero, strict=False)
 def _overload_non_zero(flags: Any, first: Any) -> Any:
     return lambda flags, first: _non_zero(flags, first)
 
 
 @overload(at_most, strict=False)
-def _overload_at_most(values: Any, bound: Any) -> Any:
-    return lambda values, bound: _at_most(values, np.float32(bound))
+def _overload_at_most(values: Any, first: Any, bound: Any) -> Any:
+    return lambda values, first, bound: _at_most(values, first, np.float32(bound))
 
 
 @overload(lowest_bits, strict=False)

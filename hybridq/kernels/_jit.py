@@ -27,10 +27,20 @@ JIT = isinstance(njit(lambda: None), Dispatcher)
 SAFE_FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 """Reordering and fusing only: with nnan or ninf, NaN checks are silently dropped."""
 
+_INNER: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "forceinline": True,
+    "_nrt": False,
+}
+
 
 def kernel(function: F) -> F:
-    """Compile for use by other kernels; float sums may be reordered."""
-    return cast(F, njit(nogil=True, fastmath=SAFE_FASTMATH, error_model="numpy")(function))
+    """Compile for use by other kernels; float sums may be reordered.
+
+    It may not allocate: without Numba's reference counts, a call with arrays costs nothing.
+    """
+    return cast(F, njit(fastmath=SAFE_FASTMATH, **_INNER)(function))
 
 
 def strict_kernel(function: F) -> F:
@@ -38,7 +48,7 @@ def strict_kernel(function: F) -> F:
 
     False must be said: a kernel inherits from its caller what its decorator leaves out.
     """
-    return cast(F, njit(nogil=True, fastmath=False, error_model="numpy")(function))
+    return cast(F, njit(fastmath=False, **_INNER)(function))
 
 
 def entry(*signature: Any, returns: Any = types.void) -> Callable[[F], F]:
@@ -93,6 +103,8 @@ in_f64 = _array(f64, 1, readonly=True)
 in_i32 = _array(types.int32, 1, readonly=True)
 in_i64 = _array(i64, 1, readonly=True)
 in_i64_2d = _array(i64, 2, readonly=True)
+in_i64_3d = _array(i64, 3, readonly=True)
+in_u64 = _array(types.uint64, 1, readonly=True)
 in_u8 = _array(types.uint8, 1, readonly=True)
 in_u8_2d = _array(types.uint8, 2, readonly=True)
 in_u64_3d = _array(types.uint64, 3, readonly=True)

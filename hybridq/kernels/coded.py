@@ -29,16 +29,18 @@ from hybridq.kernels._jit import (
     in_f64,
     in_i64,
     in_i64_2d,
+    in_i64_3d,
     in_u8,
     in_u8_2d,
+    in_u64,
     in_u64_3d,
-    kernel,
     out_f32,
     out_i64,
     strict_kernel,
 )
 from hybridq.kernels.distance import COSINE, IP, L2, fast_dot, fast_squared_l2, squared_norm
-from hybridq.kernels.predicate import append_rows, block_word
+from hybridq.kernels.lists import SAMPLE, cut, score_centroids, sort_lists
+from hybridq.kernels.predicate import MAX_DEPTH, append_rows, block_word
 from hybridq.kernels.rabitq import (
     MIDDLE,
     PLANES,
@@ -123,73 +125,11 @@ def push_bound(bounds: Float32s, filled: int, value: float) -> int:
     return filled
 
 
-@kernel
-def score_centroids(
-    codes: Uint64s,
-    factors: Float32s,
-    planes: Uint64s,
-    shift: float,
-    slope: float,
-    offset: float,
-    differing: Int64s,
-    scores: Float32s,
-    out: Float32s,
-) -> None:
-    """Write the scores of all centroids, from their sign bits, into `out` (nlist,)."""
-    nlist = out.shape[0]
-    for block in range(codes.shape[0]):
-        block_scores(codes, factors, block, planes, offset, shift, slope, differing, scores)
-        first = block * BLOCK
-        for v in range(min(BLOCK, nlist - first)):
-            out[first + v] = scores[v]
-
-
-@kernel
-def _cut(rough: Float32s, wanted: int, spare: Float32s) -> float:
-    """Return a bound that about `wanted` of the scores `rough` (nlist,) do not exceed.
-
-    From a fixed sample of up to 256 of them.
-    """
-    nlist = rough.shape[0]
-    if wanted >= nlist:
-        return np.inf
-    step = max(1, nlist // 256)
-    count = 0
-    for c in range(0, nlist, step):
-        if count < spare.shape[0]:
-            spare[count] = rough[c]
-            count += 1
-    place = min(count - 1, (wanted * count) // nlist + 1)
-    return float(np.partition(spare[:count], place)[place])
-
-
-@kernel
-def _sort_lists(scores: Float32s, lists: Int64s, count: int) -> None:
-    """Sort the first `count` entries by (score, list)."""
-    if count > 200:
-        order = np.argsort(scores[:count])
-        sorted_scores = scores[:count][order]
-        sorted_lists = lists[:count][order]
-        scores[:count] = sorted_scores
-        lists[:count] = sorted_lists
-        return
-    for i in range(1, count):
-        score = scores[i]
-        which = lists[i]
-        at = i
-        while at > 0 and scores[at - 1] > score:
-            scores[at] = scores[at - 1]
-            lists[at] = lists[at - 1]
-            at -= 1
-        scores[at] = score
-        lists[at] = which
-
-
 @entry(
     *(i64, in_f32, in_f32_2d, in_i64, in_f32),
     *(in_f32_2d, in_f32, in_f32_2d, in_u64_3d, in_f32_3d),
     *(in_u64_3d, in_f32_3d, in_u8_2d, in_f32_2d),
-    *(in_i64_2d, in_u8, in_i64, in_i64, in_i64, in_i64, in_i64),
+    *(in_i64_2d, in_i64_3d, in_u8, in_i64_2d, in_i64, in_i64, in_u64, in_i64),
     *(f32, boolean, in_f64, in_f64, f64, f64, i64, f64, f64),
     *(i64, out_f32, out_i64, out_i64, out_i64),
     returns=i64,
@@ -210,11 +150,12 @@ def probe_coded(
     fine: Uint8s,
     fine_factors: Float32s,
     keys: Int64s,
+    zones: Int64s,
     alive: Uint8s,
-    leaf_column: Int64s,
-    leaf_start: Int64s,
+    ops: Int64s,
     low: Int64s,
     high: Int64s,
+    bits: Uint64s,
     tie: Int64s,
     radius: float,
     radius_inclusive: bool,
@@ -278,6 +219,7 @@ def probe_coded(
     differing = np.empty(BLOCK, np.int64)
     scores = np.empty(BLOCK, np.float32)
     mask_scratch = np.empty(BLOCK, np.int64)
+    stack = np.empty(MAX_DEPTH, np.uint64)
     rows = np.empty(_RUN + BLOCK, np.int64)
     bounds = np.empty(k, np.float32)
     capacity = max(1024, 4 * k)
@@ -291,7 +233,7 @@ def probe_coded(
         limit = -np.inf
     tau = np.float32(limit)
     # -- the coarse step: all centroids by their sign bits, the best of them exactly
-    rough = np.empty(nlist, np.float32)
+    rough = np.empty(list_codes.shape[0] * BLOCK, np.float32)
     offset = np.float64(0.0)
     for j in range(dim):
         if metric == IP:
@@ -305,16 +247,14 @@ def probe_coded(
     order = np.empty(nlist, np.int64)
     order_score = np.empty(nlist, np.float32)
     if nlist > BLOCK:
-        score_centroids(
-            list_codes, list_factors, planes, middle, slope, offset, differing, scores, rough
-        )
+        score_centroids(list_codes, list_factors, planes, middle, slope, offset, differing, rough)
     chunk = max(_CHUNK_LISTS, 2 * min_lists)
     if ladder_share.shape[0] > 0:
         expected = lists_needed(global_share, ladder_share, ladder_lists, 0.0, global_share)
         chunk = max(chunk, int(min(2.0 * expected, 1.0 * nlist)))
     if nlist <= BLOCK:
         chunk = nlist
-    spare = np.empty(512, np.float32)
+    spare = np.empty(2 * SAMPLE, np.float32)
     ready = 0
     visit = 0
     scanned = 0
@@ -322,7 +262,7 @@ def probe_coded(
     few = _FEW
     while visit < nlist:
         if visit == ready:
-            bound = np.inf if 2 * chunk >= nlist else _cut(rough, chunk, spare)
+            bound = np.inf if 2 * chunk >= nlist else cut(rough, nlist, chunk, spare)
             start = ready
             for c in range(nlist):
                 if taken[c] == 0 and (bound == np.inf or not rough[c] > bound):
@@ -339,7 +279,9 @@ def probe_coded(
                     order_score[i] = np.float32(-dot)
                 else:
                     order_score[i] = np.float32(fast_squared_l2(unit, centroids, order[i]))
-            _sort_lists(order_score[start:], order[start:], ready - start)
+                if not order_score[i] < np.inf:  # nor NaN: sorting needs an order
+                    order_score[i] = np.float32(np.inf)
+            sort_lists(order_score, order, start, ready)
         c = order[visit]
         list_score = np.float64(order_score[visit])
         visit += 1
@@ -363,16 +305,9 @@ def probe_coded(
         count = 0
         for block in range(begin // BLOCK, (end + BLOCK - 1) // BLOCK):
             first = block * BLOCK
+            count_here = min(BLOCK, n - first)
             word = block_word(
-                keys,
-                first,
-                min(BLOCK, n - first),
-                alive,
-                leaf_column,
-                leaf_start,
-                low,
-                high,
-                mask_scratch,
+                keys, zones, first, count_here, alive, ops, low, high, bits, stack, mask_scratch
             )
             if first < begin:
                 word &= ~lowest_bits(begin - first)
@@ -385,10 +320,10 @@ def probe_coded(
                 counters[BLOCKS_SKIPPED] += 1
             elif passing > few:
                 block_scores(
-                    codes, factors, block, planes, list_score, shift, slope, differing, scores
+                    codes, factors, block, planes, list_score, shift, slope, differing, scores, 0
                 )
                 counters[CODES] += BLOCK
-                word &= at_most(scores, float(tau))
+                word &= at_most(scores, 0, float(tau))
             count = append_rows(word, first, rows, count)
             if count >= _RUN or (count > 0 and first + BLOCK >= end):
                 counters[FINE_CODES] += count

@@ -65,7 +65,7 @@ def nearest(
     planes = np.empty((size // 64, PLANES), np.uint64)
     unit = np.empty(dim, np.float32)
     differing = np.empty(BLOCK, np.int64)
-    scores = np.empty((blocks, BLOCK), np.float32)
+    scores = np.empty(blocks * BLOCK, np.float32)
     for i in range(vectors.shape[0]):
         length = 1.0
         if metric == COSINE:
@@ -88,24 +88,24 @@ def nearest(
         first = 0
         lowest = np.float32(np.inf)
         for block in range(blocks):
-            row = scores[block]
+            at = block * BLOCK
             block_scores(
-                list_codes, list_factors, block, planes, offset, shift, -step, differing, row
+                list_codes, list_factors, block, planes, offset, shift, -step, differing, scores, at
             )
-            for v in range(min(BLOCK, nlist - block * BLOCK)):
-                if row[v] < lowest:
-                    lowest = row[v]
-                    first = block * BLOCK + v
-            for v in range(nlist - block * BLOCK, BLOCK):
-                row[v] = np.float32(np.inf)
+            for v in range(nlist - at, BLOCK):
+                scores[at + v] = np.float32(np.inf)
+            for c in range(at, at + BLOCK):
+                if scores[c] < lowest:
+                    lowest = scores[c]
+                    first = c
         best = first
         best_square = np.float32(fast_squared_l2(unit, centroids, first))
         for block in range(blocks):
-            word = at_most(scores[block], float(best_square))
+            word = at_most(scores, block * BLOCK, float(best_square))
             while word != 0:
                 c = block * BLOCK + trailing_zeros(word)
                 word &= word - np.uint64(1)
-                if c >= nlist or scores[block, c - block * BLOCK] > best_square:
+                if c >= nlist or scores[c] > best_square:
                     continue
                 square = np.float32(fast_squared_l2(unit, centroids, c))
                 if square < best_square:

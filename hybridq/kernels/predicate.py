@@ -1,10 +1,23 @@
 """Predicate programs over attribute keys, evaluated 64 rows at a time.
 
-A program is a conjunction of leaves. Leaf `i` names a column and the sorted, disjoint closed
-intervals `low[t] <= key <= high[t]` for t in leaf_start[i] .. leaf_start[i + 1]; a row passes
-if every leaf's key lies in one of the leaf's intervals. No leaf: every row passes. A leaf
-without intervals: none does. Keys are (columns, rows) int64; NULL is the int64 minimum, and
-only an interval that contains it lets it pass.
+A program is postfix code over words, a word being the verdict on 64 rows. `ops` (m, 4) holds its
+instructions, each [opcode, column, begin, end]:
+
+    INTERVALS      push: the key of `column` lies in one of the closed intervals low[t] .. high[t],
+                   t in begin .. end; they are sorted and disjoint
+    KEY_BITS       push: the bit of the key's code in words begin .. end of `bits` is set; NULL is
+                   bit 0, code c is bit c + 1
+    POSITION_BITS  push: the row's own bit is set; row r is bit r % 64 of word begin + r // 64
+    AND, OR        pop two words, push what they make
+    SKIP_IF_NONE   go on at instruction `begin` if no row of the topmost word is left
+    SKIP_IF_ALL    go on at instruction `begin` if every row is in the topmost word already
+
+The skips stand before the right side of an AND or an OR and lead past that operator: they save
+work and never change the outcome. No instruction: every row passes. Keys are (columns, rows)
+int64; NULL is the int64 minimum, and only an interval that contains it lets it pass.
+
+`zones` (columns, blocks, 2) has the least and the greatest key of every aligned block of 64 rows;
+with no blocks in it, keys are always looked at. No program is deeper than MAX_DEPTH words.
 """
 
 from __future__ import annotations
@@ -15,21 +28,46 @@ import numpy.typing as npt
 from hybridq.kernels._intrinsics import (
     BLOCK,
     between,
+    in_word,
     lowest_bits,
     non_zero,
     popcount,
     trailing_zeros,
 )
-from hybridq.kernels._jit import entry, i64, in_i64, in_i64_2d, in_u8, kernel, out_i64
+from hybridq.kernels._jit import (
+    entry,
+    i64,
+    in_i64,
+    in_i64_2d,
+    in_i64_3d,
+    in_u8,
+    in_u64,
+    kernel,
+    out_i64,
+)
 
 Int64s = npt.NDArray[np.int64]
 Uint8s = npt.NDArray[np.uint8]
+Uint64s = npt.NDArray[np.uint64]
+
+INTERVALS = 0
+KEY_BITS = 1
+POSITION_BITS = 2
+AND = 3
+OR = 4
+SKIP_IF_NONE = 5
+SKIP_IF_ALL = 6
+
+MAX_DEPTH = 60
+"""Words on the stack at once; `passes` keeps one bit of each in a single word."""
+
+_EVERY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 _LINEAR = 4
 """Up to this many intervals (more where many rows are left) are tested one by one."""
 
 _TOGETHER = 16
-"""From this many rows on, all 64 are searched for rather than each of them."""
+"""From this many rows on, all 64 are looked at rather than each of them."""
 
 
 @kernel
@@ -37,12 +75,27 @@ def within(key: int, low: Int64s, high: Int64s, begin: int, end: int) -> bool:
     """Tell whether `key` lies in one of the intervals `begin` .. `end`."""
     if begin == end:
         return False
+    at = _not_before(key, high, begin, end)
+    return bool(low[at] <= key and key <= high[at])
+
+
+@kernel
+def _not_before(key: int, high: Int64s, begin: int, end: int) -> int:
+    """Return the first of the intervals that does not end before `key`, or the last of all."""
     length = end - begin
-    while length > 1:  # the first interval that does not end before the key, without a branch
+    while length > 1:  # without a branch
         half = length // 2
         begin += half * int(high[begin + half - 1] < key)
         length -= half
-    return bool(low[begin] <= key and key <= high[begin])
+    return begin
+
+
+@kernel
+def _has_bit(key: int, bits: Uint64s, begin: int) -> bool:
+    """Tell whether the bit of a key's code is set."""
+    bit = np.uint64(max(key + 1, 0))  # NULL, the least integer, becomes 0
+    word = bits[np.uint64(begin) + (bit >> np.uint64(6))]
+    return bool((word >> (bit & np.uint64(63))) & np.uint64(1))
 
 
 @kernel
@@ -77,62 +130,187 @@ def _block_within(
 
 
 @kernel
-def passes(
-    keys: Int64s, row: int, leaf_column: Int64s, leaf_start: Int64s, low: Int64s, high: Int64s
-) -> bool:
+def _intervals_word(
+    keys: Int64s,
+    zones: Int64s,
+    column: int,
+    first: int,
+    low: Int64s,
+    high: Int64s,
+    begin: int,
+    end: int,
+    relevant: np.uint64,
+    scratch: Int64s,
+) -> np.uint64:
+    """Return the word of `within` for the 64 keys from `first`; only `relevant` rows count."""
+    if begin == end:
+        return np.uint64(0)
+    if zones.shape[1] > 0 and first % BLOCK == 0:
+        least = zones[column, first // BLOCK, 0]
+        most = zones[column, first // BLOCK, 1]
+        begin = _not_before(least, high, begin, end)
+        if high[begin] < least or low[begin] > most:
+            return np.uint64(0)
+        if low[begin] <= least and most <= high[begin]:
+            return _EVERY
+        end = min(end, _not_before(most, high, begin, end) + 1)
+    word = np.uint64(0)
+    if end - begin <= _LINEAR or end - begin <= popcount(relevant) // 2:
+        for t in range(begin, end):
+            word |= between(keys, column, first, low[t], high[t])
+    elif popcount(relevant) >= _TOGETHER:
+        word |= _block_within(keys, column, first, low, high, begin, end, scratch)
+    else:
+        rest = relevant
+        while rest != 0:
+            v = trailing_zeros(rest)
+            rest &= rest - np.uint64(1)
+            if within(keys[column, first + v], low, high, begin, end):
+                word |= np.uint64(1) << np.uint64(v)
+    return word
+
+
+@kernel
+def _bits_word(
+    keys: Int64s,
+    zones: Int64s,
+    column: int,
+    first: int,
+    bits: Uint64s,
+    begin: int,
+    end: int,
+    relevant: np.uint64,
+) -> np.uint64:
+    """Return the word of `_has_bit` for the 64 keys from `first`; only `relevant` rows count."""
+    if zones.shape[1] > 0 and first % BLOCK == 0:
+        least = zones[column, first // BLOCK, 0]
+        if least == zones[column, first // BLOCK, 1]:
+            return _EVERY if _has_bit(least, bits, begin) else np.uint64(0)
+    word = np.uint64(0)
+    if end - begin == 1:
+        word |= in_word(keys, column, first, bits[begin])
+    elif popcount(relevant) >= _TOGETHER:
+        for v in range(BLOCK):
+            word |= np.uint64(_has_bit(keys[column, first + v], bits, begin)) << np.uint64(v)
+    else:
+        rest = relevant
+        while rest != 0:
+            v = trailing_zeros(rest)
+            rest &= rest - np.uint64(1)
+            if _has_bit(keys[column, first + v], bits, begin):
+                word |= np.uint64(1) << np.uint64(v)
+    return word
+
+
+@kernel
+def _positions_word(first: int, bits: Uint64s, begin: int, end: int) -> np.uint64:
+    """Return the word of the positions from `first`."""
+    at = begin + first // BLOCK
+    shift = first % BLOCK
+    word = np.uint64(bits[at] >> np.uint64(shift))
+    if shift > 0 and at + 1 < end:
+        word |= bits[at + 1] << np.uint64(BLOCK - shift)
+    return word
+
+
+@kernel
+def passes(keys: Int64s, row: int, ops: Int64s, low: Int64s, high: Int64s, bits: Uint64s) -> bool:
     """Tell whether one row passes the program."""
-    for leaf in range(leaf_column.shape[0]):
-        key = keys[leaf_column[leaf], row]
-        if not within(key, low, high, leaf_start[leaf], leaf_start[leaf + 1]):
-            return False
-    return True
+    state = np.uint64(1)  # the stack, its topmost entry in bit 0
+    one = np.uint64(1)
+    at = 0
+    while at < ops.shape[0]:
+        code = ops[at, 0]
+        begin = ops[at, 2]
+        if code == INTERVALS:
+            hit = within(keys[ops[at, 1], row], low, high, begin, ops[at, 3])
+            state = (state << one) | np.uint64(hit)
+        elif code == KEY_BITS:
+            hit = _has_bit(keys[ops[at, 1], row], bits, begin)
+            state = (state << one) | np.uint64(hit)
+        elif code == POSITION_BITS:
+            own = bits[begin + row // BLOCK] >> np.uint64(row % BLOCK)
+            state = (state << one) | (own & one)
+        elif code == AND:
+            state = (state >> one) & (state | ~one)
+        elif code == OR:
+            state = (state >> one) | (state & one)
+        elif (code == SKIP_IF_NONE) == (state & one == 0):
+            at = begin
+            continue
+        at += 1
+    return bool(state & one)
 
 
 @kernel
 def block_word(
     keys: Int64s,
+    zones: Int64s,
     first: int,
     count: int,
     alive: Uint8s,
-    leaf_column: Int64s,
-    leaf_start: Int64s,
+    ops: Int64s,
     low: Int64s,
     high: Int64s,
+    bits: Uint64s,
+    stack: Uint64s,
     scratch: Int64s,
 ) -> np.uint64:
     """Return the word of the rows first .. first + count (1 to 64) that live and pass.
 
-    `scratch` has BLOCK entries.
+    `stack` has as many entries as the program is deep, at least; `scratch` has BLOCK. Zones serve
+    where `first` is a multiple of 64.
     """
-    word = np.uint64(0)
+    top = np.uint64(0)
     if first + BLOCK > alive.shape[0]:  # a whole block would end after the arrays
         for v in range(count):
             row = first + v
-            if alive[row] != 0 and passes(keys, row, leaf_column, leaf_start, low, high):
-                word |= np.uint64(1) << np.uint64(v)
-        return word
-    word |= non_zero(alive, first) & lowest_bits(count)
-    for leaf in range(leaf_column.shape[0]):
-        if word == 0:
-            break
-        column = leaf_column[leaf]
-        begin = leaf_start[leaf]
-        end = leaf_start[leaf + 1]
-        hit = np.uint64(0)
-        if end - begin <= _LINEAR or end - begin <= popcount(word) // 2:
-            for t in range(begin, end):
-                hit |= between(keys, column, first, low[t], high[t])
-        elif popcount(word) >= _TOGETHER:
-            hit |= _block_within(keys, column, first, low, high, begin, end, scratch)
+            if alive[row] != 0 and passes(keys, row, ops, low, high, bits):
+                top |= np.uint64(1) << np.uint64(v)
+        return top
+    living = non_zero(alive, first) & lowest_bits(count)
+    if living == 0:
+        return living
+    top |= living
+    relevant = living
+    depth = 0
+    at = 0
+    while at < ops.shape[0]:
+        code = ops[at, 0]
+        if code <= POSITION_BITS:
+            stack[depth] = top
+            depth += 1
+            column = ops[at, 1]
+            begin = ops[at, 2]
+            end = ops[at, 3]
+            top = living
+            if code == INTERVALS:
+                top &= _intervals_word(
+                    keys, zones, column, first, low, high, begin, end, relevant, scratch
+                )
+            elif code == KEY_BITS:
+                top &= _bits_word(keys, zones, column, first, bits, begin, end, relevant)
+            else:
+                top &= _positions_word(first, bits, begin, end)
+            relevant = living
+        elif code == AND:
+            depth -= 1
+            top &= stack[depth]
+        elif code == OR:
+            depth -= 1
+            top |= stack[depth]
+        elif code == SKIP_IF_NONE:
+            if top == 0:
+                at = ops[at, 2]
+                continue
+            relevant = top
         else:
-            rest = word
-            while rest != 0:
-                v = trailing_zeros(rest)
-                rest &= rest - np.uint64(1)
-                if within(keys[column, first + v], low, high, begin, end):
-                    hit |= np.uint64(1) << np.uint64(v)
-        word &= hit
-    return word
+            if top == living:
+                at = ops[at, 2]
+                continue
+            relevant = living & ~top
+        at += 1
+    return top
 
 
 @kernel
@@ -149,43 +327,65 @@ def append_rows(word: np.uint64, first: int, rows: Int64s, found: int) -> int:
     return found
 
 
-@entry(in_i64_2d, in_i64, in_i64, in_i64, in_i64, in_i64, returns=i64)
+@entry(in_i64_2d, in_i64, in_i64_2d, in_i64, in_i64, in_u64, returns=i64)
 def count_passing(
-    keys: Int64s,
-    positions: Int64s,
-    leaf_column: Int64s,
-    leaf_start: Int64s,
-    low: Int64s,
-    high: Int64s,
+    keys: Int64s, positions: Int64s, ops: Int64s, low: Int64s, high: Int64s, bits: Uint64s
 ) -> int:
     """Count the rows among `positions` (m,) that pass the program."""
     passing = 0
     for i in range(positions.shape[0]):
-        if passes(keys, positions[i], leaf_column, leaf_start, low, high):
+        if passes(keys, positions[i], ops, low, high, bits):
             passing += 1
     return passing
 
 
-@entry(in_i64_2d, i64, i64, in_u8, in_i64, in_i64, in_i64, in_i64, out_i64, returns=i64)
+@entry(in_i64_2d, in_i64, in_i64_2d, in_i64, in_i64, in_u64, out_i64, returns=i64)
+def filter_positions(
+    keys: Int64s,
+    positions: Int64s,
+    ops: Int64s,
+    low: Int64s,
+    high: Int64s,
+    bits: Uint64s,
+    out: Int64s,
+) -> int:
+    """Write those of `positions` (m,) that pass into `out` (m,), in order; return how many."""
+    found = 0
+    for i in range(positions.shape[0]):
+        if passes(keys, positions[i], ops, low, high, bits):
+            out[found] = positions[i]
+            found += 1
+    return found
+
+
+@entry(
+    *(in_i64_2d, in_i64_3d, i64, i64, in_u8),
+    *(in_i64_2d, in_i64, in_i64, in_u64, out_i64),
+    returns=i64,
+)
 def select_passing(
     keys: Int64s,
+    zones: Int64s,
     begin: int,
     end: int,
     alive: Uint8s,
-    leaf_column: Int64s,
-    leaf_start: Int64s,
+    ops: Int64s,
     low: Int64s,
     high: Int64s,
+    bits: Uint64s,
     out: Int64s,
 ) -> int:
     """Write the rows in [begin, end) that live and pass into `out`, ascending; return how many.
 
     `alive` (n,) is non-zero for a row that lives; `out` has room for end - begin rows.
     """
+    stack = np.empty(ops.shape[0] + 1, np.uint64)
     scratch = np.empty(BLOCK, np.int64)
     found = 0
-    for first in range(begin, end, BLOCK):
+    for first in range(begin - begin % BLOCK, end, BLOCK):
         count = min(BLOCK, end - first)
-        word = block_word(keys, first, count, alive, leaf_column, leaf_start, low, high, scratch)
+        word = block_word(keys, zones, first, count, alive, ops, low, high, bits, stack, scratch)
+        if first < begin:
+            word &= ~lowest_bits(begin - first)
         found = append_rows(word, first, out, found)
     return found

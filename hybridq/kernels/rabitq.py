@@ -352,8 +352,9 @@ def block_scores(
     slope: float,
     differing: npt.NDArray[np.int64],
     out: Float32s,
+    at: int,
 ) -> None:
-    """Write offset + f0 + f1 (shift + slope * h) for the 64 rows of a block into `out` (64,).
+    """Write offset + f0 + f1 (shift + slope * h) for the 64 rows of a block into `out` from `at`.
 
     h, the weighted bits in which a row's signs and the query's planes differ, goes through
     `differing` (64,): <sign(y), t> = step (15 D / 2 - h), so that slope is -step.
@@ -375,7 +376,7 @@ def block_scores(
     c = np.float32(slope)
     for v in range(BLOCK):
         s = b + c * np.float32(differing[v])
-        out[v] = a + factors[block, 0, v] + factors[block, 1, v] * s
+        out[at + v] = a + factors[block, 0, v] + factors[block, 1, v] * s
 
 
 @kernel

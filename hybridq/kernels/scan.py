@@ -29,7 +29,9 @@ from hybridq.kernels._jit import (
     in_f64,
     in_i64,
     in_i64_2d,
+    in_i64_3d,
     in_u8,
+    in_u64,
     kernel,
     out_f32,
     out_i64,
@@ -43,6 +45,7 @@ Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 Uint8s = npt.NDArray[np.uint8]
+Uint64s = npt.NDArray[np.uint64]
 
 LISTS_VISITED = 0
 ROWS_EXAMINED = 1
@@ -207,7 +210,7 @@ def lists_needed(
 
 @entry(
     *(i64, in_f32, in_f32_2d, in_i64, in_i64, in_f32),
-    *(in_i64_2d, in_u8, in_i64, in_i64, in_i64, in_i64, in_i64),
+    *(in_i64_2d, in_i64_3d, in_u8, in_i64_2d, in_i64, in_i64, in_u64, in_i64),
     *(f32, boolean, in_f64, in_f64, f64, f64, i64),
     *(i64, out_f32, out_i64, out_i64, out_i64),
     returns=i64,
@@ -220,11 +223,12 @@ def probe(
     order: Int64s,
     lower: Float32s,
     keys: Int64s,
+    zones: Int64s,
     alive: Uint8s,
-    leaf_column: Int64s,
-    leaf_start: Int64s,
+    ops: Int64s,
     low: Int64s,
     high: Int64s,
+    bits: Uint64s,
     tie: Int64s,
     radius: float,
     radius_inclusive: bool,
@@ -254,7 +258,7 @@ def probe(
         (m,): the lists to visit, nearest first, and for each a lower bound of its rows'
         distances (-inf: unknown). A list whose bound exceeds the radius, or the k-th distance
         of a full heap, is skipped; that never changes the answer.
-    keys, alive, leaf_column, leaf_start, low, high
+    keys, zones, alive, ops, low, high, bits
         As in `predicate`; keys (A, n), alive (n,).
     tie
         (n,): orders rows of equal distance.
@@ -275,6 +279,7 @@ def probe(
     if k <= 0:
         return 0
     query_square = squared_norm(query)
+    stack = np.empty(ops.shape[0] + 1, np.uint64)
     scratch = np.empty(BLOCK, np.int64)
     rows = np.empty(_RUN + BLOCK, np.int64)
     bounds = np.empty(_RUN + BLOCK, np.float64)
@@ -295,7 +300,7 @@ def probe(
             for first in range(begin, end, BLOCK):
                 count = min(BLOCK, end - first)
                 word = block_word(
-                    keys, first, count, alive, leaf_column, leaf_start, low, high, scratch
+                    keys, zones, first, count, alive, ops, low, high, bits, stack, scratch
                 )
                 counters[BLOCKS] += 1
                 if word == 0:

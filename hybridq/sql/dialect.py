@@ -27,7 +27,7 @@ _OPERATORS = {
     "<#>": TokenType.AMP_GT,
     "<+>": TokenType.QMARK_PIPE,
 }
-_TAKEN = ("&<", "&>", "-|-", "<->", "<<->>", "?|")
+_TAKEN = ("&<", "&>", "-|-", "<->", "<<->>", "?|", "?::")
 _WORDS = {
     TokenType.COMMAND,
     TokenType.EXECUTE,

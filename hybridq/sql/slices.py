@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlglot.tokenizer_core import Token, TokenType
 
-from hybridq.sql.lexical import Piece, depths
+from hybridq.sql.lexical import Piece, closing, depths
 
 _CLAUSES = {
     TokenType.FROM: "from",
@@ -35,24 +37,42 @@ class Slices:
         parts = self._split(1, start, TokenType.COMMA)
         return parts if len(parts) == count else None
 
-    def conjuncts(self, count: int) -> list[str] | None:
-        """Return the texts of the WHERE's `count` conjuncts, None if they cannot be told apart."""
+    def where(self) -> Span | None:
+        """Return the condition of the WHERE."""
         start = self.clause.get("where")
         if start is None:
             return None
         later = [i for i in self.clause.values() if i > start]
-        stop = min(later, default=len(self.piece.tokens))
-        parts = self._split(start + 1, stop, TokenType.AND)
-        return parts if len(parts) == count else None
+        return Span(self, start + 1, min(later, default=len(self.piece.tokens)))
 
     def _split(self, start: int, stop: int, separator: TokenType) -> list[str]:
-        tokens: tuple[Token, ...] = self.piece.tokens
-        parts: list[str] = []
-        begin, betweens = start, 0
-        for i in range(start, stop + 1):
-            at_end = i == stop
-            if not at_end:
-                if self.depth[i] != 0:
+        return [span.text for span in Span(self, start, stop).split(separator)]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a select's tokens, `stop` excluded: a condition, or a part of one."""
+
+    slices: Slices
+    start: int
+    stop: int
+
+    @property
+    def text(self) -> str:
+        """The text, as it was written."""
+        tokens = self.slices.piece.tokens
+        return self.slices.piece.text[tokens[self.start].start : tokens[self.stop - 1].end + 1]
+
+    def split(self, separator: TokenType) -> list[Span]:
+        """Return the parts between `separator`s; the AND of a BETWEEN separates nothing."""
+        tokens: tuple[Token, ...] = self.slices.piece.tokens
+        depth = self.slices.depth
+        base = depth[self.start] if self.start < len(depth) else 0
+        parts: list[Span] = []
+        begin, betweens = self.start, 0
+        for i in range(self.start, self.stop + 1):
+            if i < self.stop:
+                if depth[i] != base:
                     continue
                 if tokens[i].token_type == TokenType.BETWEEN:
                     betweens += 1
@@ -62,6 +82,35 @@ class Slices:
                     betweens -= 1
                     continue
             if begin < i:
-                parts.append(self.piece.text[tokens[begin].start : tokens[i - 1].end + 1])
+                parts.append(Span(self.slices, begin, i))
             begin = i + 1
         return parts
+
+    def inside(self) -> Span | None:
+        """Return what is between the parentheses around the whole of it, if there are any."""
+        piece = self.slices.piece
+        if piece.word(self.start) != "(" or self.stop - self.start < 3:
+            return None
+        if closing(piece.tokens, self.start) != self.stop - 1:
+            return None
+        return Span(self.slices, self.start + 1, self.stop - 1)
+
+    def after_not(self) -> Span | None:
+        """Return what follows the NOT it begins with, if it begins with one."""
+        if self.slices.piece.word(self.start) != "NOT" or self.stop - self.start < 2:
+            return None
+        return Span(self.slices, self.start + 1, self.stop)
+
+    def calls(self) -> frozenset[str]:
+        """Return the words before an opening parenthesis, in lower case."""
+        tokens = self.slices.piece.tokens
+        return frozenset(
+            tokens[i].text.lower()
+            for i in range(self.start, self.stop - 1)
+            if tokens[i + 1].token_type == TokenType.L_PAREN
+            and (
+                tokens[i].text[:1].isalpha()
+                or tokens[i].text[:1] == "_"
+                or tokens[i].token_type == TokenType.IDENTIFIER
+            )
+        )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 from sqlglot.tokenizer_core import TokenType
 
+from hybridq.conditions import Condition, Opaque
 from hybridq.nodes import (
     ColumnItem,
     Conjunct,
@@ -23,7 +24,6 @@ from hybridq.nodes import (
     ExpressionItem,
     Item,
     Metric,
-    Opaque,
     QueryText,
     QueryValue,
     QueryVector,
@@ -36,7 +36,7 @@ from hybridq.nodes import (
 from hybridq.sql.dialect import generate, parse_tree
 from hybridq.sql.lexical import Piece, piece_of
 from hybridq.sql.operators import has_operator
-from hybridq.sql.predicate import conjuncts, leaf_of, strip, value_of
+from hybridq.sql.predicate import condition_of, conjuncts, strip, value_of
 from hybridq.sql.slices import Slices
 
 _FUNCTIONS: dict[str, tuple[Metric, bool]] = {
@@ -345,23 +345,21 @@ def _without_aliases(
 def _where(
     condition: exp.Expr, slices: Slices, scope: _Scope, order: Distance
 ) -> tuple[Radius | None, tuple[Conjunct, ...]]:
-    nodes = conjuncts(condition)
-    texts = slices.conjuncts(len(nodes)) or [generate(n) for n in nodes]
     radius: Radius | None = None
     kept: list[Conjunct] = []
-    for node, text in zip(nodes, texts, strict=True):
+    for node, span in conjuncts(condition, slices.where()):
+        text = span.text if span is not None else generate(node)
         if has_operator(piece_of(text)) or _mentions_alias(node, text):
-            text = generate(node)
+            text, span = generate(node), None
         bound = _radius(node, text, scope, order)
         if bound is not None and radius is None:
             radius = bound
             continue
-        leaf = leaf_of(node)
-        foreign = any(not scope.owns(c) for c in _columns(node))
-        if foreign or node.find(exp.Select):
-            leaf = Opaque("it reads other tables")
+        own: Condition = Opaque("it reads other tables")
+        if not node.find(exp.Select) and all(scope.owns(c) for c in _columns(node)):
+            own = condition_of(node, span, scope.owns)
         names = frozenset(c.name.lower() for c in _columns(node))
-        kept.append(Conjunct(text, leaf, names))
+        kept.append(Conjunct(text, own, names))
     return radius, tuple(kept)
 
 

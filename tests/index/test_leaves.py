@@ -10,9 +10,18 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 
+from hybridq.conditions import (
+    Between,
+    Compare,
+    Constant,
+    InList,
+    IsNull,
+    LiteralKind,
+    Parameter,
+)
 from hybridq.index.attributes import NULL_KEY, attribute_type, encode
-from hybridq.index.leaves import ALL, MIN_KEY, intersect, intervals, union
-from hybridq.nodes import Between, Compare, Constant, InList, IsNull, LiteralKind, Parameter
+from hybridq.index.intervals import ALL, MIN_KEY, intersect, union
+from hybridq.index.leaves import intervals
 
 OPERATORS = ["=", "<>", "<", "<=", ">", ">="]
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)

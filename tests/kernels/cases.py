@@ -96,6 +96,25 @@ def programs(draw, columns):
     return draw(st.lists(st.tuples(st.integers(0, columns - 1), _intervals()), max_size=3))
 
 
+def trees(columns, n):
+    """A list of conditions of every kind, nested; see `naive.passes`."""
+    leaves = st.tuples(st.just("rows"), st.sets(st.integers(0, max(n - 1, 0)), max_size=40))
+    if columns:
+        column = st.integers(0, columns - 1)
+        codes = st.sets(st.integers(-1, 63), max_size=40)
+        leaves |= st.tuples(column, _intervals()) | st.tuples(st.just("bits"), column, codes)
+    return st.lists(
+        st.recursive(
+            leaves,
+            lambda parts: st.tuples(
+                st.sampled_from(["and", "or"]), st.lists(parts, min_size=1, max_size=3)
+            ),
+            max_leaves=8,
+        ),
+        max_size=3,
+    )
+
+
 @st.composite
 def _intervals(draw):
     """Sorted, disjoint, closed intervals; from none to more than a leaf tests linearly."""

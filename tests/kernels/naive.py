@@ -5,6 +5,8 @@ import math
 import numpy as np
 
 L2, COSINE, IP = 0, 1, 2
+NULL = np.iinfo(np.int64).min
+INTERVALS, KEY_BITS, POSITION_BITS, AND, OR, SKIP_IF_NONE, SKIP_IF_ALL = range(7)
 
 
 def distances(metric, query, vectors):
@@ -30,26 +32,98 @@ def in_order(terms):
 
 
 def passes(keys, program):
-    """Whether each row passes `program`, a list of (column, [(low, high), ...])."""
-    result = np.ones(keys.shape[1], bool)
-    for column, intervals in program:
-        leaf = np.zeros(keys.shape[1], bool)
-        for low, high in intervals:
-            leaf |= (low <= keys[column]) & (keys[column] <= high)
-        result &= leaf
-    return result
+    """Whether each row passes `program`, a list of conditions that must all hold.
+
+    A condition is (column, [(low, high), ...]), ("bits", column, {codes}) with -1 for NULL,
+    ("rows", {rows}), ("and", [conditions]) or ("or", [conditions]).
+    """
+    n = keys.shape[1]
+    match program:
+        case list():
+            return passes(keys, ("and", program))
+        case ("and", parts):
+            return np.all([np.ones(n, bool), *(passes(keys, p) for p in parts)], axis=0)
+        case ("or", parts):
+            return np.any([np.zeros(n, bool), *(passes(keys, p) for p in parts)], axis=0)
+        case ("bits", column, codes):
+            found = np.isin(keys[column], [c for c in codes if c >= 0])
+            return found | ((keys[column] == NULL) & (-1 in codes))
+        case ("rows", rows):
+            return np.isin(np.arange(n), list(rows))
+        case (column, intervals):
+            result = np.zeros(n, bool)
+            for low, high in intervals:
+                result |= (low <= keys[column]) & (keys[column] <= high)
+            return result
 
 
-def program_arrays(program):
-    """`program` as the kernels take it: leaf_column, leaf_start, low, high."""
-    sizes = [len(intervals) for _, intervals in program]
-    flat = [interval for _, intervals in program for interval in intervals]
+def program_arrays(program, n=0, *, codes=64, skips=True):
+    """`program` as the kernels take it: ops, low, high, bits.
+
+    `n` rows have a bit in a set of rows, `codes` codes one in a set of codes. The operators of a
+    condition stand after all its parts, or after each of them with skips before it.
+    """
+    ops, low, high, bits = [], [], [], []
+
+    def words(members, count):
+        begin = len(bits)
+        bits.extend(
+            sum(1 << (m - first) for m in members if first <= m < first + 64)
+            for first in range(0, max(count, 1), 64)
+        )
+        return [begin, len(bits)]
+
+    def joined(parts, operator, skip):
+        pending = []
+        for i, part in enumerate(parts):
+            if i and skips:
+                pending.append(len(ops))
+                ops.append([skip, 0, 0, 0])
+            emit(part)
+            if i and skips:
+                ops.append([operator, 0, 0, 0])
+        if not skips:
+            ops.extend([operator, 0, 0, 0] for _ in parts[1:])
+        for at in pending:
+            ops[at][2] = len(ops)
+
+    def emit(part):
+        match part:
+            case ("and", parts):
+                joined(parts, AND, SKIP_IF_NONE)
+            case ("or", parts):
+                joined(parts, OR, SKIP_IF_ALL)
+            case ("bits", column, members):
+                ops.append([KEY_BITS, column, *words([m + 1 for m in members], codes + 1)])
+            case ("rows", rows):
+                ops.append([POSITION_BITS, 0, *words(rows, n)])
+            case (column, intervals):
+                begin = len(low)
+                low.extend(a for a, _ in intervals)
+                high.extend(b for _, b in intervals)
+                ops.append([INTERVALS, column, begin, len(low)])
+
+    emit(("and", program))
     return (
-        np.array([column for column, _ in program], np.int64),
-        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        np.array([low for low, _ in flat], np.int64),
-        np.array([high for _, high in flat], np.int64),
+        np.array(ops, np.int64).reshape(-1, 4),
+        np.array(low, np.int64),
+        np.array(high, np.int64),
+        np.array(bits, np.uint64),
     )
+
+
+def zones(keys):
+    """The least and the greatest key of each block of 64 rows: (columns, blocks, 2)."""
+    columns, n = keys.shape
+    out = np.empty((columns, -(-n // 64), 2), np.int64)
+    for block in range(out.shape[1]):
+        part = keys[:, 64 * block : 64 * block + 64]
+        out[:, block, 0], out[:, block, 1] = part.min(axis=1), part.max(axis=1)
+    return out
+
+
+def no_zones(keys):
+    return np.empty((len(keys), 0, 2), np.int64)
 
 
 def in_radius(distance, radius, inclusive):

@@ -1,0 +1,219 @@
+"""What DuckDB evaluates ahead of a search: constant expressions, and conditions on one column.
+
+A condition on a column with a dictionary is a matter of its distinct values: DuckDB evaluates it
+over those, and the scan looks up each row's code. There is no second implementation of LIKE.
+
+What was once evaluated is kept, under everything it may depend on: the text, the parameters, and
+the session's environment (macros, settings).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Hashable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from hybridq.conditions import Expression, Truth
+from hybridq.exec.host import Host, drop_view
+from hybridq.index.attributes import AttributeType, Kind
+from hybridq.index.ivf import IndexColumn, Part
+from hybridq.index.programs import UNKNOWN
+from hybridq.index.verdicts import Flags
+from hybridq.nodes import TableName, literal, quote
+from hybridq.sql import lexical
+
+MAX_VALUES = 200_000
+"""Of more distinct values than that, DuckDB filters the table as fast."""
+
+_KEPT = 64
+_VIEW = "__hybridq_values"
+_ROW = "__hybridq_row"
+_SIMPLE = (
+    *(type(None), bool, int, float, str, bytes, Decimal, uuid.UUID),
+    *(dt.date, dt.datetime, dt.time, dt.timedelta, np.generic),
+)
+_CONSTANTS = frozenset((
+    "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER",
+    "DOUBLE", "DATE", "TIME", "TIMESTAMP", "VARCHAR", "UUID",
+))  # fmt: skip
+"""Types whose values are compared as a parameter of that Python type is."""
+
+_INFINITE = (dt.date.max, dt.date.min, dt.datetime.max, dt.datetime.min)
+"""What DuckDB's client makes of infinite dates."""
+
+
+class Ahead:
+    """Evaluates for one statement: its session, its parameters, its table."""
+
+    def __init__(self, session: Host, parameters: Mapping[str, Any], table: TableName) -> None:
+        self.session = session
+        self.parameters = parameters
+        self.alias = table.alias or table.name
+
+    def constant(self, expression: Expression | str) -> Any:
+        """Return the value of an expression without columns, or UNKNOWN."""
+        if isinstance(expression, str):
+            text = expression
+        elif self._deterministic(expression.functions):
+            text = f"({expression.text}) AND true"  # a condition is BOOLEAN, whatever it was
+        else:
+            return UNKNOWN
+        known = self.session.environment
+        key = self._key(text)
+        value = known.get(key) if key is not None else None
+        if value is not None:
+            return value[0]
+        query = f"SELECT typeof(x), x FROM (SELECT ({text}) AS x)"
+        if not self._rehearsed(query):
+            return UNKNOWN
+        try:
+            kind, value = self.session.query(query, self._given(query))[1][0]
+        except (duckdb.Error, RuntimeError) as error:
+            self._failed(error)
+            return UNKNOWN
+        if value is not None and not _comparable(kind, value):
+            value = UNKNOWN
+        if key is not None:
+            known.keep(key, (value,))
+        return value
+
+    def flags(
+        self, position: int, expression: Expression, truth: Truth, parts: Sequence[Part]
+    ) -> list[Flags] | None:
+        """Return a flag for NULL and each code of a column, per part; None if it cannot be told."""
+        if not self._deterministic(expression.functions):
+            return None
+        column = parts[0].spec.columns[position]
+        key = self._key(expression.text)
+        if key is not None:
+            key = (self.session.environment.token, *key, truth, position, self.alias)
+        found = [_kept(part, key, position) for part in parts]
+        missing = [i for i, flags in enumerate(found) if flags is None]
+        if missing:
+            values = [_values(parts[i], position, column.type) for i in missing]
+            if sum(len(v) for v in values) > MAX_VALUES:
+                return None
+            evaluated = self._evaluate(column, values, expression.text, truth)
+            if evaluated is None:
+                return None
+            for i, flags in zip(missing, evaluated, strict=True):
+                found[i] = flags
+                if key is not None:
+                    _keep(parts[i], key, position, flags)
+        return [flags for flags in found if flags is not None]
+
+    def _evaluate(
+        self, column: IndexColumn, values: Sequence[pa.Array], text: str, truth: Truth
+    ) -> list[Flags] | None:
+        """Evaluate over the values of all parts at once."""
+        rows = sum(len(v) for v in values)
+        table = pa.table({"n": np.arange(rows), "x": pa.concat_arrays(values)})
+        wanted = f"({text}) AND true" if truth in (Truth.TRUE, Truth.NOT_TRUE) else f"NOT ({text})"
+        query = (
+            f"SELECT {_ROW} AS n, TRY(COALESCE({wanted}, false)) AS hit FROM "
+            f"(SELECT n AS {_ROW}, CAST(x AS {column.type.sql}) AS {quote(column.name)} "
+            f"FROM {_VIEW}) AS {quote(self.alias)}"
+        )
+        if not self._rehearsed(query.replace(f"FROM {_VIEW}", "FROM (SELECT 0 AS n, NULL AS x)")):
+            return None
+        try:
+            self.session.register_view(_VIEW, table)
+            try:
+                answer = self.session.query_arrow(query, self._given(query))
+            finally:
+                drop_view(self.session, _VIEW)
+        except (duckdb.Error, RuntimeError) as error:
+            self._failed(error)
+            return None
+        hits = answer.column("hit")
+        if hits.null_count:  # an error, which the rows of the table need not meet
+            self.session.instance.functions.take_failure()
+            return None
+        flags = np.empty(rows, np.bool_)
+        flags[answer.column("n").to_numpy()] = hits.to_numpy()
+        if truth in (Truth.NOT_TRUE, Truth.NOT_FALSE):
+            flags = ~flags
+        return np.split(flags, np.cumsum([len(v) for v in values])[:-1])
+
+    def _given(self, text: str) -> dict[str, Any]:
+        return {name: self.parameters[name] for name in lexical.used_parameters(text)}
+
+    def _key(self, text: str) -> tuple[Any, ...] | None:
+        """Return what an evaluation depends on; None if it cannot be told."""
+        given = self._given(text)
+        if not all(isinstance(value, _SIMPLE) for value in given.values()):
+            return None
+        values = tuple((name, type(value), repr(value)) for name, value in given.items())
+        return (text, values)
+
+    def _deterministic(self, functions: frozenset[str]) -> bool:
+        """Tell whether every function gives the same for the same arguments, whenever it runs."""
+        if not functions:
+            return True
+        known: bool | None = self.session.environment.get(functions)
+        if known is None:
+            names = ", ".join(literal(name) for name in sorted(functions))
+            rows = self.session.query(
+                "SELECT lower(function_name), "
+                "bool_and((function_type = 'scalar' AND stability = 'CONSISTENT') "
+                "OR (internal AND function_name IN ('if', 'nullif'))) "
+                f"FROM duckdb_functions() WHERE lower(function_name) IN ({names}) GROUP BY 1",
+                None,
+            )[1]
+            known = len(rows) == len(functions) and all(consistent for _, consistent in rows)
+            self.session.environment.keep(functions, known)
+        return known
+
+    def _rehearsed(self, query: str) -> bool:
+        """Tell whether `query` runs, outside the session's transaction: there a failure ends it."""
+        if self.session.transaction is None:
+            return True
+        with self.session.instance.duck.cursor() as cursor:
+            try:
+                cursor.execute(query, self._given(query) or None).fetchall()
+            except (duckdb.Error, RuntimeError):
+                self.session.instance.functions.take_failure()
+                return False
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        """Let DuckDB report a failure with the statement, unless it has ended the transaction."""
+        if self.session.transaction is not None or isinstance(error, duckdb.InterruptException):
+            raise error
+        self.session.instance.functions.take_failure()
+
+
+def _comparable(kind: str, value: Any) -> bool:
+    if kind.startswith("DECIMAL("):
+        return int(kind[8:].partition(",")[0]) <= 18
+    return kind in _CONSTANTS and value not in _INFINITE
+
+
+def _values(part: Part, position: int, kind: AttributeType) -> pa.Array:
+    """Return NULL and then the values behind the codes of a column, as text."""
+    if kind.kind is Kind.BOOLEAN:
+        words: Any = pa.array(["false", "true"], pa.large_string())
+    elif kind.kind is Kind.ENUM:
+        words = pa.array(kind.labels, pa.large_string())
+    else:
+        words = part.dictionaries[position]
+    return pa.concat_arrays([pa.nulls(1, pa.large_string()), words.cast(pa.large_string())])
+
+
+def _kept(part: Part, key: Hashable, position: int) -> Flags | None:
+    dictionary, flags = part.known.get(key, (None, None))
+    same = dictionary is part.dictionaries[position]
+    return flags if same else None
+
+
+def _keep(part: Part, key: Hashable, position: int, flags: Flags) -> None:
+    """Keep flags beside the dictionary they are of; other threads may do the same."""
+    part.known[key] = (part.dictionaries[position], flags)
+    if len(part.known) > _KEPT:
+        part.known.pop(next(iter(part.known)), None)

@@ -1,0 +1,131 @@
+"""Put the lists of an index in order of their distance from a query, a part of them at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hybridq.kernels._intrinsics import BLOCK
+from hybridq.kernels._jit import kernel
+from hybridq.kernels.rabitq import block_scores
+
+Float32s = npt.NDArray[np.float32]
+Int64s = npt.NDArray[np.int64]
+Uint64s = npt.NDArray[np.uint64]
+
+SAMPLE = 256
+"""Scores that `cut` looks at, at most."""
+
+_INSERTION = 48  # up to so many entries are sorted by insertion
+
+
+@kernel
+def score_centroids(
+    codes: Uint64s,
+    factors: Float32s,
+    planes: Uint64s,
+    shift: float,
+    slope: float,
+    offset: float,
+    differing: Int64s,
+    out: Float32s,
+) -> None:
+    """Write the scores of all centroids, from their sign bits, into `out` (blocks * 64,)."""
+    for block in range(codes.shape[0]):
+        at = block * BLOCK
+        block_scores(codes, factors, block, planes, offset, shift, slope, differing, out, at)
+
+
+@kernel
+def cut(scores: Float32s, nlist: int, wanted: int, spare: Float32s) -> float:
+    """Return a bound that about `wanted` of the `nlist` scores do not exceed, from a sample.
+
+    `spare` has 2 * SAMPLE entries.
+    """
+    if wanted >= nlist:
+        return np.inf
+    step = max(1, nlist // SAMPLE)
+    count = 0
+    for c in range(0, nlist, step):
+        if count < spare.shape[0]:
+            spare[count] = scores[c]
+            count += 1
+    place = min(count - 1, (wanted * count) // nlist + 1)
+    low = 0
+    high = count - 1
+    while low < high:  # Hoare's selection
+        pivot = spare[(low + high) // 2]
+        i = low
+        j = high
+        while i <= j:
+            while spare[i] < pivot:
+                i += 1
+            while pivot < spare[j]:
+                j -= 1
+            if i <= j:
+                value = spare[i]
+                spare[i] = spare[j]
+                spare[j] = value
+                i += 1
+                j -= 1
+        if place <= j:
+            high = j
+        elif place >= i:
+            low = i
+        else:
+            break
+    return float(spare[place])
+
+
+@kernel
+def _before(score: float, which: int, other: float, other_which: int) -> bool:
+    return score < other or (score == other and which < other_which)
+
+
+@kernel
+def _sift(scores: Float32s, lists: Int64s, start: int, hole: int, count: int) -> None:
+    score = scores[start + hole]
+    which = lists[start + hole]
+    while True:
+        child = 2 * hole + 1
+        if child >= count:
+            break
+        at = start + child
+        if child + 1 < count and _before(scores[at], lists[at], scores[at + 1], lists[at + 1]):
+            child += 1
+            at += 1
+        if not _before(score, which, scores[at], lists[at]):
+            break
+        scores[start + hole] = scores[at]
+        lists[start + hole] = lists[at]
+        hole = child
+    scores[start + hole] = score
+    lists[start + hole] = which
+
+
+@kernel
+def sort_lists(scores: Float32s, lists: Int64s, start: int, stop: int) -> None:
+    """Sort the entries start … stop - 1 by (score, list); no score is NaN."""
+    count = stop - start
+    if count > _INSERTION:
+        for hole in range(count // 2 - 1, -1, -1):
+            _sift(scores, lists, start, hole, count)
+        for last in range(count - 1, 0, -1):
+            score = scores[start]
+            which = lists[start]
+            scores[start] = scores[start + last]
+            lists[start] = lists[start + last]
+            scores[start + last] = score
+            lists[start + last] = which
+            _sift(scores, lists, start, 0, last)
+        return
+    for i in range(start + 1, stop):
+        score = scores[i]
+        which = lists[i]
+        at = i
+        while at > start and _before(score, which, scores[at - 1], lists[at - 1]):
+            scores[at] = scores[at - 1]
+            lists[at] = lists[at - 1]
+            at -= 1
+        scores[at] = score
+        lists[at] = which
