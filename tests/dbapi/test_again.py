@@ -160,3 +160,22 @@ def test_the_schema_of_another_connection_is_heeded_when_it_commits(tmp_path):
         assert len(other.execute(text, parameters).fetchone()) == 2
         one.commit()
         assert len(other.execute(text, parameters).fetchone()) == 3
+
+
+def test_what_an_expression_means_is_heeded(con):
+    text = "SELECT id FROM t WHERE price = limit_of(?) ORDER BY v <-> ? LIMIT 400"
+    parameters = [3, np.zeros(DIM, np.float32)]
+    for plus in (1, 2):
+        con.execute(f"CREATE OR REPLACE TEMP MACRO limit_of(x) AS x::INTEGER + {plus}")
+        for _ in range(2):
+            ids = {i for (i,) in con.execute(text, parameters).fetchall()}
+            assert ids == set(range(3 + plus, ROWS, 20))
+
+
+def test_values_that_are_equal_are_not_the_same(con):
+    text = "SELECT id FROM t WHERE rate > 1 / CAST(? AS DOUBLE) ORDER BY v <-> ? LIMIT 3"
+    query = np.zeros(DIM, np.float32)
+    brute = "SELECT count(*) FROM t WHERE rate > 1 / CAST(? AS DOUBLE)"
+    for value in (0.0, -0.0, 0.0, 4.0, -4.0):
+        expected = con.execute(brute, [value]).fetchone()[0]
+        assert len(con.execute(text, [value, query]).fetchall()) == min(3, expected)
