@@ -51,7 +51,8 @@ class Cancellable:
 
     def reset(self) -> None:
         """Forget a cancellation: a new statement begins."""
-        self._cancelled.clear()
+        if self._cancelled.is_set():  # clearing takes a lock
+            self._cancelled.clear()
 
     def cancel(self) -> None:
         """Make the running work raise OperationalError at its next step."""

@@ -23,6 +23,8 @@ from hybridq.errors import Error, OperationalError, ProgrammingError
 from hybridq.exec import dml, query, statements
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
+from hybridq.exec.names import Names
+from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Pending, Result, Row, translate
 from hybridq.exec.transaction import Transaction as Tx
 from hybridq.exec.transaction import commit, release, versions
@@ -48,8 +50,8 @@ from hybridq.nodes import (
 )
 from hybridq.progress import Cancellable, NoProgress, Progress
 from hybridq.settings import Settings
-from hybridq.sql.parse import Parsed, parse_script
-from hybridq.storage.manifest import TableInfo, describe, first_row
+from hybridq.sql import parse as sql
+from hybridq.storage.manifest import TableInfo, first_row
 
 _CACHED_TEXTS = 512
 _CACHED_BYTES = 65_536
@@ -67,13 +69,11 @@ class Session:
         self.autocommit = autocommit
         self.progress = Cancellable(progress if progress is not None else NoProgress())
         self.transaction: Tx | None = None
-        self._statements: dict[str, tuple[Parsed, ...]] = {}
-        self._tables: dict[TableName, TableInfo | None] = {}
-        self._triggers: bool | None = None
-        self._epoch = instance.epoch
+        self._statements: dict[str, tuple[sql.Parsed, ...]] = {}
         self._pending: weakref.ref[Pending] | None = None
         self.standard_order = True
         self.environment = Environment(instance)
+        self._names = Names(self.duck, instance, self.environment)
 
     # -- one statement after the other ----------------------------------------
 
@@ -82,11 +82,10 @@ class Session:
         self.progress.reset()
         self.free_connection()
         parsed = self.parse(text)
-        if not parsed:
-            return Result(None, [])
-        result = Result(None, [])
+        result: Result | None = None
         for one in parsed:
-            result.drain()
+            if result is not None:
+                result.drain()
             # As in DuckDB's client, parameters are those of the last statement.
             given = parameters if one is parsed[-1] else None
             try:
@@ -94,13 +93,13 @@ class Session:
             except Error as error:
                 error.position = one.in_script(error.position)
                 raise
-        return result
+        return result if result is not None else Result(None, [])
 
-    def parse(self, text: str) -> tuple[Parsed, ...]:
+    def parse(self, text: str) -> tuple[sql.Parsed, ...]:
         """Return the statements of `text`, parsed once per text."""
         known = self._statements.get(text)
         if known is None:
-            known = parse_script(text)
+            known = sql.parse_script(text)
             if len(text) <= _CACHED_BYTES:
                 if len(self._statements) >= _CACHED_TEXTS:
                     self._statements.clear()
@@ -273,7 +272,7 @@ class Session:
         # DuckDB may have rolled back on its own.
         with contextlib.suppress(duckdb.TransactionException):
             self.duck.execute("ROLLBACK")
-        self._forget_tables()
+        self._names.forget()
 
     def in_transaction(self, work: Callable[[Tx], Result]) -> Result:
         """Run `work` in the open transaction, or in one of its own."""
@@ -318,44 +317,27 @@ class Session:
     # -- names ----------------------------------------------------------------
 
     def describe(self, table: TableName) -> TableInfo | None:
-        """Return what a table name means here, cached until the schema changes."""
-        if self._epoch != self.instance.epoch:
-            self._forget_tables()
-        if table not in self._tables:
-            found = describe(self.duck, table)
-            if found is not None and found.catalog != self.main_catalog and not found.temporary:
-                found = None  # an attached database has no indexes of ours
-            self._tables[table] = found
-        return self._tables[table]
-
-    @property
-    def main_catalog(self) -> str:
-        """The catalog of the database file itself."""
-        return self.instance.catalog
+        """Return what a table name means here."""
+        return self._names.describe(table)
 
     def has_triggers(self) -> bool:
-        """Tell whether the database has triggers, cached until the schema changes."""
-        if self._epoch != self.instance.epoch:
-            self._forget_tables()
-        if self._triggers is None:
-            row = first_row(self.duck, "SELECT count(*) FROM duckdb_triggers()")
-            self._triggers = bool(row and row[0])
-        return self._triggers
+        """Tell whether the database has triggers."""
+        return self._names.has_triggers()
 
-    def _forget_tables(self) -> None:
-        self._tables.clear()
-        self._triggers = None
-        self.environment.changed()
-        self._epoch = self.instance.epoch
+    def prepared(self, topk: TopK) -> Prepared | Unbound:
+        """Return what of a TopK does not depend on values."""
+        return self._names.prepared(topk)
 
     def schema_changed(self) -> None:
         """Forget what names meant, in every session."""
+        if self.transaction is not None:
+            self.transaction.changed_schema = True
         self.instance.epoch += 1
-        self._forget_tables()
+        self._names.forget()
 
     def session_changed(self) -> None:
         """Look again at what SET and USE can change: name resolution and ordering."""
-        self._forget_tables()
+        self._names.forget()
         row = first_row(
             self.duck,
             "SELECT lower(current_setting('default_order')), "

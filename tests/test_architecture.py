@@ -75,3 +75,15 @@ def test_every_extension_is_an_entry_point():
 def test_versions_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == hybridq.__version__
+
+
+def test_importing_loads_nothing_that_is_not_needed_yet():
+    heavy = ("numba", "torch", "PIL", "prompt_toolkit", "rich", "sqlglot", "pandas", "udfs")
+    program = (
+        "import sys, hybridq\n"
+        f"print([m for m in {(*heavy, 'hybridq.console')} if m in sys.modules])\n"
+        "with hybridq.connect() as con: con.execute('SELECT 1').fetchall()\n"
+        "print([m for m in ('numba', 'torch', 'PIL') if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[]", "[]"], done.stdout + done.stderr

@@ -100,7 +100,7 @@ class Connection:
 
     def execute(self, operation: str, parameters: Parameters = None) -> Cursor:
         """Run a statement on a new cursor and return it."""
-        return self.cursor().execute(operation, parameters)
+        return Cursor(self).execute(operation, parameters)
 
     def executemany(self, operation: str, seq_of_parameters: Sequence[Parameters]) -> Cursor:
         """Run a statement for many sets of parameters on a new cursor and return it."""

@@ -195,7 +195,7 @@ def _check_operation(operation: object) -> None:
 
 
 def _check_parameters(parameters: object) -> None:
-    if parameters is None or isinstance(parameters, Mapping):
+    if parameters is None or isinstance(parameters, list | tuple | Mapping):
         return
     if isinstance(parameters, str | bytes) or not isinstance(parameters, Sequence):
         if hasattr(parameters, "__len__") and not isinstance(parameters, str | bytes):

@@ -86,9 +86,13 @@ def TimestampFromTicks(ticks: float) -> dt.datetime:  # noqa: N802 - PEP 249 nam
     return dt.datetime.fromtimestamp(ticks)
 
 
+_TAKEN = (np.ndarray, int, str, float, bytes, list, type(None))
+"""What DuckDB's client takes as it is."""
+
+
 def adapt(value: Any) -> Any:
     """Return a parameter as DuckDB's client takes it: columns of other libraries become lists."""
-    if value is None or isinstance(value, str | bytes | int | float | list | np.ndarray):
+    if isinstance(value, _TAKEN):
         return value
     if isinstance(value, memoryview | bytearray):
         return bytes(value)
@@ -107,6 +111,8 @@ def adapt_all(parameters: Any) -> Sequence[Any] | Mapping[str, Any] | None:
     """Adapt a sequence or a mapping of parameters."""
     if parameters is None:
         return None
+    if isinstance(parameters, list | tuple):
+        return [adapt(v) for v in parameters]
     if isinstance(parameters, Mapping):
         return {str(k).lstrip(":$"): adapt(v) for k, v in parameters.items()}
     return [adapt(v) for v in parameters]

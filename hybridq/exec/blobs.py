@@ -8,8 +8,7 @@ from typing import Any
 from hybridq.errors import Error, OperationalError
 from hybridq.exec.host import Host
 from hybridq.exec.reader import FileBatches
-from hybridq.sql.files import blob_calls
-from hybridq.sql.lexical import named, piece_of, used_parameters
+from hybridq.sql import files, lexical
 
 
 def with_batched_files(
@@ -20,29 +19,29 @@ def with_batched_files(
     Where there are views, progress was started and is the caller's to finish.
     """
     functions = session.instance.functions.image_functions
-    if "read_blob" not in text.lower() or not blob_calls(text, functions):
+    if "read_blob" not in text.lower() or not files.blob_calls(text, functions):
         return text, parameters, {}
     if isinstance(parameters, list):
         # Taking a call out of the text would shift the positions of what follows it.
-        text, names = named(piece_of(text))
+        text, names = lexical.named(lexical.piece_of(text))
         parameters = {name: parameters[int(name[2:]) - 1] for name in names}
     views: dict[str, FileBatches] = {}
     total = 0
-    for call in reversed(blob_calls(text, functions)):
-        files = session.duck.execute(
+    for call in reversed(files.blob_calls(text, functions)):
+        listed = session.duck.execute(
             "SELECT filename, size, CAST(last_modified AS TIMESTAMP) "
             f"FROM read_blob({call.arguments}) ORDER BY filename",
             _used(f"SELECT {call.arguments}", parameters),
         ).fetchall()
-        if not files:
+        if not listed:
             raise OperationalError(
                 f"read_blob({call.arguments.strip()}) finds no files",
                 hint="check the path; it is relative to the working directory",
             )
         view = f"__hybridq_files{len(views)}"
-        views[view] = FileBatches(files)
+        views[view] = FileBatches(listed)
         session.duck.register(view, views[view])
-        total += len(files)
+        total += len(listed)
         text = text[: call.start] + view + text[call.end :]
     session.progress.start("extract features", total)
     return text, _used(text, parameters), views
@@ -51,7 +50,7 @@ def with_batched_files(
 def _used(text: str, parameters: Any) -> Any:
     if not parameters:
         return None
-    return {name: parameters[name] for name in used_parameters(text)} or None
+    return {name: parameters[name] for name in lexical.used_parameters(text)} or None
 
 
 def name_file(session: Host, error: Error, views: Mapping[str, FileBatches]) -> None:

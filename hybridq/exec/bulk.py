@@ -17,7 +17,7 @@ import pyarrow as pa
 from hybridq.exec.host import Host, Parameters, drop_view
 from hybridq.exec.result import Result
 from hybridq.nodes import Write
-from hybridq.sql.lexical import apply_edits, piece_of, placeholders
+from hybridq.sql import lexical
 
 _VIEW = "__hybridq_rows"
 
@@ -28,7 +28,7 @@ def insert_many(session: Host, write: Write, rows: Sequence[Parameters]) -> Resu
     if values is None or len(rows) < 2:
         return None
     row, names = _row_text(values.row)
-    if list(placeholders(piece_of(values.tail))):
+    if list(lexical.placeholders(lexical.piece_of(values.tail))):
         return None
     table = _table(rows, names)
     if table is None:
@@ -43,13 +43,13 @@ def insert_many(session: Host, write: Write, rows: Sequence[Parameters]) -> Resu
 
 def _row_text(row: str) -> tuple[str, list[int | str]]:
     """Return the row's expressions over columns p0, p1 …, and the parameter behind each."""
-    piece = piece_of(f"({row})")
+    piece = lexical.piece_of(f"({row})")
     edits = []
     names: list[int | str] = []
-    for i, found in enumerate(placeholders(piece)):
+    for i, found in enumerate(lexical.placeholders(piece)):
         names.append(found.name if found.index is None else found.index - 1)
         edits.append((found.start, found.end, f"{_VIEW}.p{i}"))
-    return apply_edits(piece.text, edits)[1:-1], names
+    return lexical.apply_edits(piece.text, edits)[1:-1], names
 
 
 def _table(rows: Sequence[Parameters], names: Sequence[int | str]) -> pa.Table | None:

@@ -1,27 +1,38 @@
-"""Gather what the planner needs to know of a bound query."""
+"""Gather what the planner needs to know of a bound query, and choose."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from hybridq.exec.bind import BoundTopK
-from hybridq.index.ivf import Ladder, Part
-from hybridq.index.programs import Program
-from hybridq.index.search import narrowest, sampled_share
+from hybridq.index.ivf import Ladder
 from hybridq.plan.choose import choose
 from hybridq.plan.cost import REFERENCE, Statistics, UnitCosts
 from hybridq.plan.physical import Decision
 from hybridq.settings import Settings
 
 _UNKNOWN_SHARE = 0.1
+_KEPT = 16
+_DEFAULT_RECALL = Settings().recall
 
 
 def decide(bound: BoundTopK, settings: Settings, unit: UnitCosts) -> Decision:
-    """Choose the plan of a bound query."""
+    """Choose the plan of a bound query, or return the one chosen before for the same input."""
+    where = bound.where
+    if where.decided_for[0] is not settings or where.decided_for[1] is not unit:
+        where.decisions.clear()
+        where.decided_for = settings, unit
+    known = where.decisions.get(bound.wanted)
+    if known is None:
+        if len(where.decisions) >= _KEPT:
+            where.decisions.clear()
+        known = where.decisions[bound.wanted] = _decide(bound, settings, unit)
+    return known
+
+
+def _decide(bound: BoundTopK, settings: Settings, unit: UnitCosts) -> Decision:
     target = settings.recall
-    if bound.spec.recall is not None and settings.recall == Settings().recall:
+    if bound.spec.recall is not None and settings.recall == _DEFAULT_RECALL:
         target = bound.spec.recall
     costs = REFERENCE if settings.calibration == "reference" else unit
     return choose(statistics(bound, target), settings, costs, target=target)
@@ -30,9 +41,8 @@ def decide(bound: BoundTopK, settings: Settings, unit: UnitCosts) -> Decision:
 def statistics(bound: BoundTopK, target: float) -> Statistics:
     """Return the statistics of a bound query."""
     base = bound.snapshot.parts[0]
-    share, narrow = _UNKNOWN_SHARE, None
-    if bound.compiled:
-        share, narrow = _share(base, bound.programs[0])
+    known = bound.where.selectivity
+    share = known.share if known is not None else _UNKNOWN_SHARE
     lists = None
     if target < 1.0 and base.ladder is not None:
         lists = lists_needed(base.ladder, max(1, bound.wanted), target, share)
@@ -43,28 +53,13 @@ def statistics(bound: BoundTopK, target: float) -> Statistics:
         nlist=base.nlist,
         leaves=bound.programs[0].leaves if bound.compiled else len(bound.conjuncts),
         share=share,
-        narrowest_rows=narrow,
+        narrowest_rows=known.narrowest_rows if known is not None else None,
         compiled=bound.compiled,
         lists_needed=lists,
         k=max(1, bound.wanted),
     )
 
 
-def _share(part: Part, program: Program) -> tuple[float, int | None]:
-    """Return (estimated share of passing rows, rows of the narrowest leaf)."""
-    if program.leaves == 0 or part.rows == 0:
-        return 1.0, None
-    best = narrowest(part, program)
-    exact = best[1] / part.rows if best is not None else 1.0
-    if best is not None and program.leaves == 1:
-        return exact, best[1]
-    sampled = sampled_share(part, program)
-    if sampled == 0.0:
-        sampled = 0.5 / max(1, part.sample.shape[1])
-    return min(sampled, exact), best[1] if best is not None else None
-
-
 def lists_needed(ladder: Ladder, k: int, target: float, share: float) -> int:
     """Return the lists the ladder asks for when `share` of the rows pass evenly."""
-    shares, lists = ladder.for_query(k, target)
-    return math.ceil(math.exp(float(np.interp(math.log(max(share, 1e-12)), shares, lists))) - 1e-9)
+    return math.ceil(math.exp(ladder.at(k, target, math.log(max(share, 1e-12)))) - 1e-9)

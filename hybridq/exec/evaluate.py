@@ -26,7 +26,7 @@ from hybridq.index.ivf import IndexColumn, Part
 from hybridq.index.programs import UNKNOWN
 from hybridq.index.verdicts import Flags, Verdict, of_codes
 from hybridq.nodes import TableName, literal, quote
-from hybridq.sql.lexical import used_parameters
+from hybridq.sql import lexical
 
 MAX_VALUES = 200_000
 """Of more distinct values than that, DuckDB filters the table as fast."""
@@ -150,7 +150,7 @@ class Ahead:
         return np.split(flags, np.cumsum([len(v) for v in values])[:-1])
 
     def _given(self, text: str) -> dict[str, Any]:
-        return {name: self.parameters[name] for name in used_parameters(text)}
+        return {name: self.parameters[name] for name in lexical.used_parameters(text)}
 
     def _key(self, text: str) -> tuple[Any, ...] | None:
         """Return what an evaluation depends on; None if it cannot be told."""

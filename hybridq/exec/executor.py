@@ -6,6 +6,7 @@ plan -> hits of each part -> merged by (distance, sort keys, key)
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,11 +15,11 @@ from typing import assert_never
 import numpy as np
 
 from hybridq.exec.bind import BoundTopK
+from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, merge, sort_ties
 from hybridq.index.ivf import Float32s, Int64s
 from hybridq.index.programs import Program
 from hybridq.index.search import (
-    Counters,
     Search,
     gather_part,
     narrowest,
@@ -50,9 +51,10 @@ def execute(
     """Return the hits of the query in their final order, OFFSET and LIMIT applied."""
     start = time.perf_counter()
     hits = _in_order(plan, bound, by_duckdb, run)
-    bounded = bound.search.radius != float("inf") or bound.search.radius_inclusive
-    if len(hits) < bound.wanted and not bounded:
-        hits = _append_without_distance(hits, bound, by_duckdb)
+    if len(hits) < bound.wanted:
+        bounded = bound.search.radius != math.inf or bound.search.radius_inclusive
+        if not bounded:
+            hits = _append_without_distance(hits, bound, by_duckdb)
     hits = hits.cut(bound.offset, bound.wanted)
     run.rows = len(hits)
     run.seconds = time.perf_counter() - start
@@ -134,7 +136,6 @@ def _prefilter(
         positions = [
             _positions(source, bound, i, program) for i, program in enumerate(bound.programs)
         ]
-    run.counters.passing += sum(len(p) for p in positions)
     return [
         gather_part(part, found, search, run.counters)
         for part, found in zip(parts, positions, strict=True)

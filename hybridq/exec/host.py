@@ -10,15 +10,18 @@ import duckdb
 
 from hybridq.errors import Error
 from hybridq.exec.environment import Environment
+from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Result, Row
 from hybridq.exec.transaction import Transaction
 from hybridq.instance import Instance
-from hybridq.nodes import Statement, TableName
+from hybridq.nodes import Statement, TableName, TopK
 from hybridq.progress import Progress
 from hybridq.settings import Settings
 from hybridq.storage.manifest import TableInfo
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
+
+_NAMES = tuple(f"hq{i}" for i in range(1, 65))
 
 
 class Host(Protocol):
@@ -52,6 +55,9 @@ class Host(Protocol):
 
     def describe(self, table: TableName) -> TableInfo | None:
         """Return what a table name means."""
+
+    def prepared(self, topk: TopK) -> Prepared | Unbound:
+        """Return what of a TopK does not depend on values."""
 
     def session_changed(self) -> None:
         """Look again at what SET can change."""
@@ -88,8 +94,11 @@ def named_values(parameters: Parameters) -> Mapping[str, Any]:
     """Return parameter values by name; positional ones are hq1, hq2 and so on."""
     if parameters is None:
         return {}
-    if isinstance(parameters, Mapping):
+    # The plain types first: asking an abstract one costs as much as all the rest.
+    if not isinstance(parameters, list) and isinstance(parameters, dict | Mapping):
         return parameters
+    if len(parameters) <= len(_NAMES):
+        return dict(zip(_NAMES, parameters, strict=False))
     return {f"hq{i}": value for i, value in enumerate(parameters, 1)}
 
 

@@ -12,7 +12,7 @@ from hybridq.index.ivf import Int64s
 from hybridq.index.maintain import plain_keys
 from hybridq.index.search import positions_by_key
 from hybridq.nodes import quote
-from hybridq.sql.lexical import used_parameters
+from hybridq.sql import lexical
 
 QueryArrow = Callable[[str, Mapping[str, Any]], pa.Table]
 
@@ -26,6 +26,6 @@ def positions_by_duckdb(bound: BoundTopK, query: QueryArrow) -> list[Int64s]:
     text = f"{bound.topk.with_text}SELECT {keys} FROM {bound.source}"
     if where:
         text += f" WHERE {where}"
-    given = {name: bound.parameters[name] for name in used_parameters(text)}
+    given = {name: bound.parameters[name] for name in lexical.used_parameters(text)}
     arrays = plain_keys(query(text, given), spec)
     return [positions_by_key(part, arrays) for part in bound.snapshot.parts]

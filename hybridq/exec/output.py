@@ -6,32 +6,27 @@ over the primary key of the k rows: `key IN (…)` uses its ART index.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import pyarrow as pa
 
-from hybridq.exec.bind import BoundTopK, same_query
+from hybridq.exec.bind import BoundTopK
+from hybridq.exec.prepare import (
+    FromIndex,
+    FromTable,
+    IfSameQuery,
+    Source,
+    TheDistance,
+    field_of,
+)
 from hybridq.exec.result import Field, Row
+from hybridq.exec.values import same_query
 from hybridq.index.attributes import Kind
 from hybridq.index.hits import Hits, column_values
 from hybridq.index.maintain import key_arrays
-from hybridq.nodes import (
-    ColumnItem,
-    DistanceItem,
-    ExpressionItem,
-    Metric,
-    Parameter,
-    QueryText,
-    Star,
-    TopK,
-    Value,
-    literal,
-    quote,
-)
-from hybridq.sql.lexical import used_parameters
+from hybridq.nodes import ColumnItem, DistanceItem, ExpressionItem, Star, TopK, quote
+from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
 
 RunQuery = Callable[[str, Mapping[str, Any]], tuple[Sequence[Field], list[Row]]]
@@ -40,129 +35,91 @@ RunQuery = Callable[[str, Mapping[str, Any]], tuple[Sequence[Field], list[Row]]]
 Register = Callable[[str, pa.Table], None]
 
 _IN_LIST = 256
-_FUNCTION = {
-    Metric.L2: "l2_distance",
-    Metric.COSINE: "cosine_distance",
-    Metric.IP: "negative_inner_product",
-}
 
 
-@dataclass(frozen=True, slots=True)
-class _FromIndex:
-    label: str
-    type: str
-    column: int
+def sources(bound: BoundTopK) -> tuple[Source, ...]:
+    """Return where each output column comes from, for the values at hand."""
+    return tuple(
+        (output.same if _same(bound, output) else output.other)
+        if isinstance(output, IfSameQuery)
+        else output
+        for output in bound.prepared.outputs
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _TheDistance:
-    label: str
-    negated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _FromTable:
-    label: str | None
-    text: str
-
-
-_Source: TypeAlias = _FromIndex | _TheDistance | _FromTable
-
-
-def sources(bound: BoundTopK) -> list[_Source]:
-    """Return where each output column comes from."""
-    out: list[_Source] = []
-    for item in bound.topk.items:
-        match item:
-            case Star():
-                out.extend(_column(bound, c.name, None) for c in bound.table.columns)
-            case ColumnItem(column, label):
-                out.append(_column(bound, column, label))
-            case DistanceItem(distance, label):
-                same = distance.column.lower() == bound.spec.column.lower()
-                same = same and distance.metric is bound.spec.metric
-                if same and same_query(
-                    distance.query, bound.topk.distance.query, bound.parameters, bound.search.query
-                ):
-                    out.append(_TheDistance(label, distance.negated))
-                else:
-                    name = "inner_product" if distance.negated else _FUNCTION[distance.metric]
-                    query = distance.query
-                    text = query.text if isinstance(query, QueryText) else _value_text(query.value)
-                    out.append(_FromTable(label, f"{name}({quote(distance.column)}, {text})"))
-            case ExpressionItem(text, label):
-                out.append(_FromTable(label, text))
-    return out
-
-
-def _value_text(value: Value) -> str:
-    if isinstance(value, Parameter):
-        return f"${value.name}"
-    return literal(value.text) + "::FLOAT[]"
-
-
-def _column(bound: BoundTopK, name: str, label: str | None) -> _Source:
-    column = bound.table.column(name)
-    shown = label if label is not None else (column.name if column is not None else name)
-    position = bound.spec.position_of(name)
-    if position is not None and column is not None:
-        kind = bound.spec.columns[position].type
-        if kind.covered:
-            return _FromIndex(shown, column.type, position)
-    alias = bound.topk.table.alias or bound.topk.table.name
-    return _FromTable(shown, f"{quote(alias)}.{quote(name)}")
+def _same(bound: BoundTopK, output: IfSameQuery) -> bool:
+    return same_query(output.query, bound.topk.distance.query, bound.parameters, bound.search.query)
 
 
 def is_covered(bound: BoundTopK) -> bool:
     """Tell whether DuckDB is not needed for the output."""
-    return not any(isinstance(s, _FromTable) for s in sources(bound))
+    return not any(isinstance(s, FromTable) for s in sources(bound))
 
 
 def assemble(
     bound: BoundTopK, hits: Hits, run_query: RunQuery, register: Register
-) -> tuple[list[Field], list[Row]] | None:
+) -> tuple[Sequence[Field], list[Row]] | None:
     """Return the output's fields and rows.
 
     None if the index cannot give them after all: a row left the table since the scan, or a date
     lies beyond Python's calendar. DuckDB answers exactly then.
     """
-    plan = sources(bound)
-    wanted = [s for s in plan if isinstance(s, _FromTable)]
-    fields: list[Field] = []
-    columns: list[Sequence[Any]] = []
     try:
-        fetched_fields, fetched = (
-            _fetch(bound, hits, wanted, run_query, register) if wanted else ([], [])
-        )
-        at = 0
-        for source in plan:
-            match source:
-                case _FromIndex(label, sql_type, column):
-                    fields.append(Field(label, sql_type))
-                    columns.append(column_values(bound.snapshot, hits, column))
-                case _TheDistance(label, negated):
-                    fields.append(Field(label, "FLOAT"))
-                    columns.append(_distances(hits, negated=negated))
-                case _FromTable(label, _):
-                    found = fetched_fields[at]
-                    fields.append(Field(label if label is not None else found.name, found.type))
-                    columns.append([row[at] for row in fetched])
-                    at += 1
+        if bound.prepared.fields is not None:
+            known = [_values(bound, hits, source) for source in bound.prepared.outputs]
+            return bound.prepared.fields, list(zip(*known, strict=True))
+        return _assemble(bound, hits, run_query, register)
     except (OverflowError, KeyError):
         return None
+
+
+def _assemble(
+    bound: BoundTopK, hits: Hits, run_query: RunQuery, register: Register
+) -> tuple[Sequence[Field], list[Row]]:
+    fields: list[Field] = []
+    columns: list[Sequence[Any]] = []
+    plan = sources(bound)
+    wanted = [s for s in plan if isinstance(s, FromTable)]
+    fetched_fields, fetched = (
+        _fetch(bound, hits, wanted, run_query, register) if wanted else ([], [])
+    )
+    at = 0
+    for source in plan:
+        if isinstance(source, FromTable):
+            found = fetched_fields[at]
+            label = source.label if source.label is not None else found.name
+            fields.append(Field(label, found.type))
+            columns.append([row[at] for row in fetched])
+            at += 1
+        else:
+            fields.append(field_of(source))
+            columns.append(_values(bound, hits, source))
     return fields, list(zip(*columns, strict=True)) if columns else []
 
 
+def _values(bound: BoundTopK, hits: Hits, source: Source | IfSameQuery) -> list[Any]:
+    if isinstance(source, FromIndex):
+        return column_values(bound.snapshot, hits, source.column)
+    assert isinstance(source, TheDistance)
+    return _distances(hits, negated=source.negated)
+
+
 def _distances(hits: Hits, *, negated: bool) -> list[float | None]:
-    values = hits.distance.tolist()
-    sign = -1.0 if negated else 1.0
-    return [None if math.isnan(v) else sign * v for v in values]
+    values: list[float | None] = hits.distance.tolist()
+    if negated:
+        values = [None if v is None else -v for v in values]
+    # Rows without a distance come last.
+    at = len(values)
+    while at > 0 and values[at - 1] != values[at - 1]:
+        at -= 1
+        values[at] = None
+    return values
 
 
 def _fetch(
     bound: BoundTopK,
     hits: Hits,
-    wanted: Sequence[_FromTable],
+    wanted: Sequence[FromTable],
     run_query: RunQuery,
     register: Register,
 ) -> tuple[Sequence[Field], list[Row]]:
@@ -193,7 +150,7 @@ def _fetch(
         source += f" SEMI JOIN __hybridq_fetch ON ({match})"
         condition = ""
     text = f"{bound.topk.with_text}SELECT {items}, {key_items} FROM {source}{condition}"
-    for name in used_parameters(f"{bound.topk.with_text}SELECT {items}"):
+    for name in lexical.used_parameters(f"{bound.topk.with_text}SELECT {items}"):
         given[name] = bound.parameters[name]
     fields, rows = run_query(text, given)
     width = len(wanted)

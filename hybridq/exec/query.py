@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridq.errors import ProgrammingError
-from hybridq.exec.bind import BoundTopK, Unbound, bind
+from hybridq.exec.bind import BoundTopK, bind
 from hybridq.exec.decide import decide
 from hybridq.exec.evaluate import Ahead
 from hybridq.exec.executor import Run, execute
 from hybridq.exec.host import Host, Parameters, named_values, shown_parameter
 from hybridq.exec.keys import positions_by_duckdb
 from hybridq.exec.output import assemble, output_labels
+from hybridq.exec.prepare import Unbound
 from hybridq.exec.result import Field, Result, Row, typed_select
+from hybridq.index.ivf import Snapshot
 from hybridq.nodes import DistanceItem, Embedded, Parameter, QueryValue, TopK, quote
 from hybridq.plan.choose import by_duckdb
 from hybridq.plan.physical import Decision, Exact
-from hybridq.sql.lexical import used_parameters, with_sort_keys
+from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
 
 
 def run_topk(session: Host, topk: TopK, parameters: Parameters) -> Result:
     """Answer a TopK from the index, or from DuckDB."""
-    bound, decision = plan(session, topk, parameters)
-    _refuse_spare(topk, parameters)
+    values = named_values(parameters)
+    bound, decision = plan(session, topk, values)
+    _refuse_spare(topk, values)
     if bound is not None and not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
         answered = answer(session, bound, decision, Run())
         if answered is not None:
             return Result(answered[0], answered[1])
-    return _fallback(session, topk, parameters)
+    return _fallback(session, topk, values)
 
 
-def _refuse_spare(topk: TopK, parameters: Parameters) -> None:
-    values = named_values(parameters)
+def _refuse_spare(topk: TopK, values: Mapping[str, Any]) -> None:
+    if len(values) == len(topk.parameters):
+        return  # none is missing, so none is spare
     spare = [name for name in values if name not in topk.parameters]
     if spare and all(name in values for name in topk.parameters):
         raise ProgrammingError(
@@ -66,37 +70,38 @@ def plan(session: Host, topk: TopK, parameters: Parameters) -> tuple[BoundTopK |
 
 
 def _bind(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | Unbound:
-    missing = [p for p in topk.parameters if p not in values]
-    if missing:
-        raise ProgrammingError(
-            f"parameter {shown_parameter(missing[0])} has no value",
-            hint=f"the statement has {len(topk.parameters)} parameters",
-        )
+    for name in topk.parameters:
+        if name not in values:
+            raise ProgrammingError(
+                f"parameter {shown_parameter(name)} has no value",
+                hint=f"the statement has {len(topk.parameters)} parameters",
+            )
     if not session.standard_order:
         return Unbound("default_order, default_null_order or default_collation is changed")
-    table = session.describe(topk.table)
-    if table is None:
-        return Unbound(f"{topk.table.sql()} is not a table of this database")
-    if any(table.column(a) is not None for a in topk.where_aliases):
-        return Unbound("an alias in the WHERE is also a column")
-    states = session.instance.indexes_of(table)
-    for state in states:
-        if session.transaction is not None and session.transaction.touched(state):
-            return Unbound(f"this transaction's view of {table.name} differs from the index")
-    candidates = [(s.spec, lambda s=s: session.instance.snapshot(s)) for s in states]
+    prepared = session.prepared(topk)
+    if isinstance(prepared, Unbound):
+        return prepared
+    transaction = session.transaction
+    if transaction is not None and any(transaction.touched(s) for s in prepared.states):
+        table = prepared.table.name
+        return Unbound(f"this transaction's view of {table} differs from the index")
 
     def evaluate(expression: str) -> Any:
         text = f"{topk.with_text}SELECT {expression}"
-        given = {name: values[name] for name in used_parameters(text)}
+        given = {name: values[name] for name in lexical.used_parameters(text)}
         row = session.query(text, given)[1]
         return row[0][0] if row else None
 
-    return bind(topk, table, candidates, values, evaluate, Ahead(session, values, topk.table))
+    def snapshot() -> Snapshot:
+        return session.instance.snapshot(prepared.state)
+
+    evaluator = Ahead(session, values, topk.table)
+    return bind(prepared, values, evaluate, snapshot, evaluator, session.environment.token)
 
 
 def answer(
     session: Host, bound: BoundTopK, decision: Decision, run: Run
-) -> tuple[list[Field], list[Row]] | None:
+) -> tuple[Sequence[Field], list[Row]] | None:
     """Run the plan on the index and return fields and rows; None if DuckDB must answer."""
 
     def positions(b: BoundTopK) -> Any:
@@ -123,7 +128,7 @@ def _with_key_order(session: Host, topk: TopK, table: TableInfo | None) -> str:
         return topk.fallback
     alias = quote(topk.table.alias or topk.table.name)
     keys = [f"{alias}.{quote(c.name)} ASC" for c in states[0].spec.key_columns]
-    return with_sort_keys(topk.fallback, keys)
+    return lexical.with_sort_keys(topk.fallback, keys)
 
 
 def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> Result:
@@ -144,7 +149,7 @@ def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> 
             continue
         name = f"__hybridq_topk{i}"
         text += typed_select(session.duck, name, *answered) + piece
-    given = {name: values[name] for name in used_parameters(text)}
+    given = {name: values[name] for name in lexical.used_parameters(text)}
     return session.run_duck(text, given or None, read=True)
 
 

@@ -278,7 +278,7 @@ def _explain_topk(session: Host, topk: TopK, parameters: Parameters, *, analyze:
         session.run_duck(f"EXPLAIN {topk.fallback}", given or None, read=True).drain()
         session.free_connection()
     if analyze:
-        counters = run.counters
+        counters = run.counters.counts()
         share = counters.passing / counters.examined if counters.examined else None
         actual = Actual(
             seconds=run.seconds,

@@ -29,6 +29,7 @@ class Transaction:
     changes: dict[str, list[list[pa.Array]]] = field(default_factory=dict)
     opaque: set[str] = field(default_factory=set)
     wrote: bool = False
+    changed_schema: bool = False
     states: dict[str, IndexState] = field(default_factory=dict)
     dropped: list[IndexState] = field(default_factory=list)
 
@@ -86,6 +87,8 @@ def commit(
                 logged[name] = keys
                 instance.log_changes(duck, state, keys)
         duck.execute("COMMIT")
+        if transaction.changed_schema:
+            instance.epoch += 1  # what others looked up meanwhile was the schema before
         changed: list[IndexState] = []
         for name, keys in logged.items():
             state = transaction.states[name]

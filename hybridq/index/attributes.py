@@ -21,9 +21,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from hybridq import lazy
 from hybridq.errors import DataError
+
+pc = lazy.library("pyarrow.compute")
 
 Keys: TypeAlias = npt.NDArray[np.int64]
 
@@ -241,12 +243,16 @@ def decode(keys: Keys, kind: AttributeType, dictionary: pa.Array | None) -> list
     """Return what DuckDB's client gives for these keys; OverflowError past Python's dates."""
     match kind.kind:
         case Kind.INTEGER:
-            return [None if k == NULL_KEY else k for k in keys.tolist()]
+            found: list[Any] = keys.tolist()
+            return [None if k == NULL_KEY else k for k in found] if NULL_KEY in found else found
         case Kind.BOOLEAN:
             return [None if k == NULL_KEY else k == 1 for k in keys.tolist()]
         case Kind.UBIGINT:
             return [None if k == NULL_KEY else k - 1 + 2**63 for k in keys.tolist()]
         case Kind.FLOAT | Kind.DOUBLE:
+            if min(keys.tolist(), default=0) >= 0:
+                positive: list[Any] = np.ascontiguousarray(keys).view(np.float64).tolist()
+                return positive
             bits = np.where(keys >= 0, keys, keys ^ np.int64(MAX_KEY))
             values = np.ascontiguousarray(bits).view(np.float64).tolist()
             return _with_nulls(values, keys)

@@ -13,7 +13,7 @@ from hybridq.index.attributes import Kind
 from hybridq.index.ivf import Float32s, Int64s, Snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hits:
     """Rows found, nearest first: distance (m,) float32 (NaN: none), part and position (m,)."""
 
@@ -26,6 +26,8 @@ class Hits:
 
     def cut(self, start: int, stop: int) -> Hits:
         """Return hits start … stop - 1."""
+        if start == 0 and stop >= len(self):
+            return self
         return Hits(self.distance[start:stop], self.part[start:stop], self.position[start:stop])
 
     def take(self, order: Int64s) -> Hits:
@@ -35,6 +37,9 @@ class Hits:
 
 def merge(snapshot: Snapshot, found: Sequence[tuple[Float32s, Int64s]], k: int) -> Hits:
     """Merge the hits of all parts (each sorted by distance and key) and keep the first k."""
+    if len(found) == 1:
+        distance, position = found[0]
+        return Hits(distance, np.zeros(len(distance), np.int64), position).cut(0, k)
     busy = [i for i, (distance, _) in enumerate(found) if len(distance)]
     if not busy:
         return Hits(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))

@@ -16,6 +16,7 @@ keys of 64 rows and of a list can be
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -92,6 +93,9 @@ class Ladder:
     _known: dict[tuple[int, float], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = (
         field(default_factory=dict, compare=False, repr=False)
     )
+    _lines: dict[tuple[int, float], tuple[list[float], list[float]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def for_query(
         self, k: int, target: float
@@ -101,6 +105,22 @@ class Ladder:
         if known is None:
             known = self._known[k, target] = self._interpolated(k, target)
         return known
+
+    def at(self, k: int, target: float, share: float) -> float:
+        """Return the logarithm of the lists to visit, interpolated in the logarithm `share`."""
+        known = self._lines.get((k, target))
+        if known is None:
+            shares, lists = self.for_query(k, target)
+            known = self._lines[k, target] = shares.tolist(), lists.tolist()
+        x, y = known
+        # What np.interp does, at a tenth of its cost for a single value.
+        right = bisect.bisect_right(x, share)
+        if right == 0:
+            return y[0]
+        if right == len(x):
+            return y[-1]
+        slope = (y[right] - y[right - 1]) / (x[right] - x[right - 1])
+        return y[right - 1] + slope * (share - x[right - 1])
 
     def _interpolated(
         self, k: int, target: float
@@ -143,17 +163,17 @@ class Part:
     list_zones: Int64s = field(default_factory=_no_zones)
     known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Rows, dead ones included."""
         return int(self.keys.shape[1])
 
-    @property
+    @cached_property
     def n_vectors(self) -> int:
         """Rows that have a distance, dead ones included."""
         return int(self.vectors.shape[0])
 
-    @property
+    @cached_property
     def nlist(self) -> int:
         """Inverted lists."""
         return int(self.list_offsets.shape[0]) - 1
@@ -206,7 +226,9 @@ class Part:
     def values(self, column: int, positions: Int64s) -> list[Any]:
         """Return Python values of one column at `positions`."""
         return decode(
-            self.keys[column, positions], self.spec.columns[column].type, self.dictionaries[column]
+            self.keys[column].take(positions),
+            self.spec.columns[column].type,
+            self.dictionaries[column],
         )
 
     def key_values(self, positions: Int64s) -> list[tuple[Any, ...]]:
@@ -221,7 +243,7 @@ class Part:
         return list(zip(*columns, strict=True))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """The parts of an index at one version, the base part first."""
 
@@ -230,12 +252,12 @@ class Snapshot:
     version: int
     size_bytes: int
 
-    @property
+    @cached_property
     def live_rows(self) -> int:
         """Rows that are current."""
         return sum(p.rows - p.dead for p in self.parts)
 
-    @property
+    @cached_property
     def delta_rows(self) -> int:
         """Current rows outside the base part."""
         return sum(p.rows - p.dead for p in self.parts[1:])

@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from hybridq import lazy
 from hybridq.index.attributes import Kind
 from hybridq.index.build import build_part
 from hybridq.index.ivf import IndexColumn, IndexSpec, Part, Snapshot
 from hybridq.nodes import quote
 from hybridq.progress import NoProgress
 from hybridq.storage.manifest import Duck
+
+pc = lazy.library("pyarrow.compute")
 
 _KEYS_VIEW = "__hybridq_keys"
 _BATCH_ROWS = 16_384

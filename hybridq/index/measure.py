@@ -8,17 +8,16 @@ from collections.abc import Callable
 import numpy as np
 
 from hybridq.index.attributes import MAX_KEY, NULL_KEY
+from hybridq.index.counters import Counters
 from hybridq.index.ivf import Part
 from hybridq.index.programs import assemble
 from hybridq.index.search import (
-    Counters,
     Search,
     gather_part,
     scan_part,
 )
 from hybridq.index.verdicts import Ranges
-from hybridq.kernels import predicate
-from hybridq.kernels.distance import coarse
+from hybridq.kernels import distance, predicate
 
 _MIN_ROWS = 2_000
 _MAX_BYTES = 64 << 20
@@ -55,7 +54,9 @@ def unit_costs(part: Part) -> dict[str, float]:
     found = np.empty(part.rows, np.int64)
     scan_seconds = _best(scan_all) / n
     gather_seconds = _best(lambda: gather_part(part, positions, search, counters)) / len(positions)
-    coarse_seconds = _best(lambda: coarse(int(part.spec.metric), query, part.centroids, out))
+    coarse_seconds = _best(
+        lambda: distance.coarse(int(part.spec.metric), query, part.centroids, out)
+    )
     mask_seconds = (
         _best(
             lambda: predicate.select_passing(

@@ -8,47 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, SortColumn, sort_ties
 from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
 from hybridq.index.programs import Program
 from hybridq.index.recall import epsilon_for
-from hybridq.kernels import coded, predicate, scan
-from hybridq.kernels.distance import coarse
+from hybridq.kernels import coded, distance, predicate, scan
 from hybridq.nodes import Metric
 
 _NO_LADDER = np.empty(0, np.float64)
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a search did."""
-
-    lists: int = 0
-    blocks: int = 0
-    blocks_skipped: int = 0
-    examined: int = 0
-    passing: int = 0
-    codes: int = 0
-    fine_codes: int = 0
-    fast_distances: int = 0
-    exact_distances: int = 0
-
-    def add(self, raw: Int64s) -> None:
-        """Add a kernel's counters."""
-        self.lists += int(raw[scan.LISTS_VISITED] - raw[scan.LISTS_SKIPPED])
-        self.blocks += int(raw[scan.BLOCKS])
-        self.blocks_skipped += int(raw[scan.BLOCKS_SKIPPED])
-        self.examined += int(raw[scan.ROWS_EXAMINED])
-        self.passing += int(raw[scan.ROWS_PASSING])
-        self.codes += int(raw[scan.CODES])
-        self.fine_codes += int(raw[scan.FINE_CODES])
-        self.fast_distances += int(raw[scan.FAST_DISTANCES])
-        self.exact_distances += int(raw[scan.EXACT_DISTANCES])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +37,27 @@ class Search:
 
 _SAMPLED = 4096
 """Rows that tell the share of a program which a sample of keys cannot."""
+
+
+class Selectivity(NamedTuple):
+    """The estimated share of rows that pass, and the exact rows of the narrowest leaf."""
+
+    share: float
+    narrowest_rows: int | None
+
+
+def selectivity(part: Part, program: Program) -> Selectivity:
+    """Estimate what passes by the part's sample and its sorted permutations."""
+    if program.leaves == 0 or part.rows == 0:
+        return Selectivity(1.0, None)
+    best = narrowest(part, program)
+    exact = best[1] / part.rows if best is not None else 1.0
+    if best is not None and program.leaves == 1:
+        return Selectivity(exact, best[1])
+    sampled = sampled_share(part, program)
+    if sampled == 0.0:
+        sampled = 0.5 / max(1, part.sample.shape[1])
+    return Selectivity(min(sampled, exact), best[1] if best is not None else None)
 
 
 def sampled_share(part: Part, program: Program) -> float:
@@ -90,43 +85,30 @@ def narrowest(part: Part, program: Program) -> tuple[int, int] | None:
         return None
     best: tuple[int, int] | None = None
     for leaf in program.narrowing:
-        rows = sum(stop - start for start, stop in _ranges(part, program, leaf))
+        starts, stops = _ranges(part, program, leaf)
+        rows = sum(stops) - sum(starts)
         if best is None or rows < best[1]:
             best = (leaf, rows)
     return best
 
 
-def _ranges(part: Part, program: Program, leaf: int) -> list[tuple[int, int]]:
-    """Return the stretches of the leaf's sorted permutation that its intervals cover."""
+def _ranges(part: Part, program: Program, leaf: int) -> tuple[list[int], list[int]]:
+    """Return where the leaf's intervals start and stop in its sorted permutation."""
     assert part.permutations is not None
     _, column, begin, end = program.ops[leaf].tolist()
     order, keys = part.permutations[column], part.keys[column]
-    out: list[tuple[int, int]] = []
-    for i in range(begin, end):
-        start = _bisect(order, keys, int(program.low[i]))
-        stop = _bisect(order, keys, int(program.high[i]), right=True)
-        out.append((start, stop))
-    return out
-
-
-def _bisect(order: Int64s, keys: Int64s, key: int, *, right: bool = False) -> int:
-    """Return where `key` goes in keys[order], without reading more of it than needed."""
-    low, high = 0, len(order)
-    while low < high:
-        middle = (low + high) >> 1
-        at = int(keys[order[middle]])
-        if at < key or (right and at == key):
-            low = middle + 1
-        else:
-            high = middle
-    return low
+    # Bisection through the permutation: the keys are not copied, and few of them are read.
+    starts: list[int] = keys.searchsorted(program.low[begin:end], "left", order).tolist()
+    stops: list[int] = keys.searchsorted(program.high[begin:end], "right", order).tolist()
+    return starts, stops
 
 
 def positions_by_permutation(part: Part, program: Program, leaf: int) -> Int64s:
     """Return live, passing positions by enumerating the rows of one leaf."""
     assert part.permutations is not None
     order = part.permutations[int(program.ops[leaf, 1])]
-    found = [order[start:stop] for start, stop in _ranges(part, program, leaf)]
+    starts, stops = _ranges(part, program, leaf)
+    found = [order[start:stop] for start, stop in zip(starts, stops, strict=True)]
     positions = np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
     positions = positions[part.alive[positions] == 1]
     if program.leaves == 1 or len(positions) == 0:
@@ -281,7 +263,7 @@ def _visit_order(part: Part, query: Float32s, *, use_bounds: bool) -> tuple[Int6
     if nlist == 1:
         return np.zeros(1, np.int64), np.full(1, -np.inf, np.float32)
     away = np.empty(nlist, np.float32)
-    coarse(int(part.spec.metric), query, part.centroids, away)
+    distance.coarse(int(part.spec.metric), query, part.centroids, away)
     order = np.argsort(away, kind="stable")
     if part.spec.metric is Metric.L2 and use_bounds:
         # By the triangle inequality; the margin covers the rounding of float32 sums.

@@ -5,9 +5,11 @@ Pure: statistics and settings in, a decision out; the same input gives the same 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hybridq.errors import ProgrammingError
 from hybridq.plan.cost import Statistics, UnitCosts, cost_of
-from hybridq.plan.physical import Candidate, Decision, Exact, Fused, PhysicalPlan, Prefilter
+from hybridq.plan.physical import Candidate, Decision, Exact, Fused, Prefilter
 from hybridq.settings import Settings
 
 
@@ -24,12 +26,14 @@ def choose(s: Statistics, settings: Settings, unit: UnitCosts, *, target: float)
                 f"plan {settings.plan} cannot run: {forced.rejected_because}",
                 hint="SET plan = 'auto'",
             )
-        return _decision(forced, f"forced by SET plan = '{settings.plan}'", s, candidates)
+        return _decision(forced, lambda: f"forced by SET plan = '{settings.plan}'", s, candidates)
     if settings.nprobe is not None and candidates[2].plan is not None:
-        return _decision(candidates[2], f"SET nprobe = {settings.nprobe}", s, candidates)
-    possible = [c for c in candidates if c.cost_seconds is not None]
-    best = min(possible, key=lambda c: c.cost_seconds or 0.0)
-    return _decision(best, _reason(best, s), s, candidates)
+        return _decision(candidates[2], lambda: f"SET nprobe = {settings.nprobe}", s, candidates)
+    best = candidates[0]
+    for candidate in candidates:
+        if candidate.seconds < best.seconds:
+            best = candidate
+    return _decision(best, lambda: _reason(best, s), s, candidates)
 
 
 def by_duckdb(reason: str, settings: Settings, *, forced_allowed: bool) -> Decision:
@@ -50,22 +54,25 @@ def by_duckdb(reason: str, settings: Settings, *, forced_allowed: bool) -> Decis
     return Decision(
         plan=plan,
         name="exact",
-        reason=reason,
         estimated_selectivity=1.0,
         candidates=(exact, *others),
+        because=lambda: reason,
     )
 
 
 def _decision(
-    chosen: Candidate, reason: str, s: Statistics, candidates: tuple[Candidate, ...]
+    chosen: Candidate,
+    because: Callable[[], str],
+    s: Statistics,
+    candidates: tuple[Candidate, ...],
 ) -> Decision:
     assert chosen.plan is not None
     return Decision(
         plan=chosen.plan,
         name=chosen.name,
-        reason=reason,
         estimated_selectivity=s.share,
         candidates=candidates,
+        because=because,
     )
 
 
@@ -89,16 +96,14 @@ def _exact(s: Statistics, unit: UnitCosts) -> Candidate:
 
 def _prefilter(s: Statistics, unit: UnitCosts) -> Candidate:
     rows = max(1, round(s.rows * s.share))
-    plans: list[PhysicalPlan]
-    if not s.compiled:
-        plans = [Prefilter(source="duckdb", estimated_rows=rows)]
-    else:
-        plans = [Prefilter(source="mask", estimated_rows=rows)]
-        if s.narrowest_rows is not None:
-            passing = min(rows, s.narrowest_rows)
-            plans.append(Prefilter(source="permutation", estimated_rows=passing))
-    best = min(plans, key=lambda p: cost_of(p, s, unit))
-    return Candidate(name="prefilter", plan=best, cost_seconds=cost_of(best, s, unit))
+    best = Prefilter(source="mask" if s.compiled else "duckdb", estimated_rows=rows)
+    cost = cost_of(best, s, unit)
+    if s.compiled and s.narrowest_rows is not None:
+        passing = min(rows, s.narrowest_rows)
+        enumerated = Prefilter(source="permutation", estimated_rows=passing)
+        if (other := cost_of(enumerated, s, unit)) < cost:
+            best, cost = enumerated, other
+    return Candidate(name="prefilter", plan=best, cost_seconds=cost)
 
 
 def _fused(s: Statistics, settings: Settings, unit: UnitCosts, target: float) -> Candidate:

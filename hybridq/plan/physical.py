@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 
@@ -53,6 +55,11 @@ class Candidate:
     cost_seconds: float | None
     rejected_because: str | None = None
 
+    @property
+    def seconds(self) -> float:
+        """The cost to compare by, infinite where there is none."""
+        return math.inf if self.cost_seconds is None else self.cost_seconds
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
@@ -60,6 +67,11 @@ class Decision:
 
     plan: PhysicalPlan
     name: str
-    reason: str
     estimated_selectivity: float
     candidates: tuple[Candidate, ...]
+    because: Callable[[], str] = field(compare=False)
+
+    @property
+    def reason(self) -> str:
+        """Why, in words: made only when asked for, for every query has a decision."""
+        return self.because()

@@ -1,0 +1,76 @@
+"""What names mean to one session, remembered until the schema or the session's settings change."""
+
+from __future__ import annotations
+
+import duckdb
+
+from hybridq.exec.environment import Environment
+from hybridq.exec.prepare import Prepared, Unbound, prepare
+from hybridq.instance import Instance
+from hybridq.nodes import TableName, TopK
+from hybridq.storage.manifest import TableInfo, describe, first_row
+
+_PREPARED = 512
+
+
+class Names:
+    """Tables, triggers and prepared TopKs of one session; `forget` when their meaning may change.
+
+    Every change of an index or of the schema raises the instance's epoch.
+    """
+
+    def __init__(
+        self, duck: duckdb.DuckDBPyConnection, instance: Instance, environment: Environment
+    ) -> None:
+        self._duck = duck
+        self._instance = instance
+        self._environment = environment
+        self._epoch = instance.epoch
+        self._tables: dict[TableName, TableInfo | None] = {}
+        self._triggers: bool | None = None
+        # By identity, for a statement parsed once is one object; the entry keeps it alive.
+        self._prepared: dict[int, tuple[TopK, Prepared | Unbound]] = {}
+
+    def describe(self, table: TableName) -> TableInfo | None:
+        """Return what a table name means; None for a table that cannot have indexes of ours."""
+        self._check_epoch()
+        if table not in self._tables:
+            found = describe(self._duck, table)
+            if found is not None and found.catalog != self._instance.catalog:
+                # An attached database has no indexes of ours.
+                found = found if found.temporary else None
+            self._tables[table] = found
+        return self._tables[table]
+
+    def has_triggers(self) -> bool:
+        """Tell whether the database has triggers."""
+        self._check_epoch()
+        if self._triggers is None:
+            row = first_row(self._duck, "SELECT count(*) FROM duckdb_triggers()")
+            self._triggers = bool(row and row[0])
+        return self._triggers
+
+    def prepared(self, topk: TopK) -> Prepared | Unbound:
+        """Return the TopK prepared for the schema as it is."""
+        self._check_epoch()
+        known = self._prepared.get(id(topk))
+        if known is None:
+            table = self.describe(topk.table)
+            states = self._instance.indexes_of(table) if table is not None else []
+            known = topk, prepare(topk, table, states)
+            if len(self._prepared) >= _PREPARED:
+                self._prepared.clear()
+            self._prepared[id(topk)] = known
+        return known[1]
+
+    def _check_epoch(self) -> None:
+        if self._epoch != self._instance.epoch:
+            self.forget()
+
+    def forget(self) -> None:
+        """Look everything up again."""
+        self._epoch = self._instance.epoch
+        self._tables.clear()
+        self._prepared.clear()
+        self._triggers = None
+        self._environment.changed()

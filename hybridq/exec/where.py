@@ -1,0 +1,123 @@
+"""The WHERE of a statement with values, on one snapshot: what no query vector changes.
+
+A statement mostly comes back with values it has had (a category, a price limit), so what follows
+from them is kept with the statement: the programs, their selectivity, and the plans chosen.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from hybridq.conditions import Conjunct
+from hybridq.index.ivf import Snapshot
+from hybridq.index.programs import Evaluator, Program, assemble, bind_condition
+from hybridq.index.search import Selectivity, selectivity
+from hybridq.index.verdicts import Verdict, join
+from hybridq.plan.physical import Decision
+
+_KEPT = 64
+_SIMPLE = frozenset(
+    (
+        *(int, float, str, bool, bytes, type(None), Decimal, uuid.UUID),
+        *(dt.date, dt.datetime, dt.time, dt.timedelta),
+    )
+)
+"""Types whose values are told apart by what `repr` makes of them: 0.0 and -0.0, 1.0 and 1.00."""
+
+_Key: TypeAlias = tuple[tuple[type, ...], tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class Where:
+    """A conjunction with values.
+
+    `programs` hold, for each part of the snapshot, the conjuncts that compile, as do `verdicts`;
+    `opaque` are the others, which only DuckDB can evaluate. `selectivity` is known where there are
+    none; `decisions` are the plans chosen, by rows wanted, for one setting and unit costs.
+    """
+
+    programs: tuple[Program, ...]
+    verdicts: tuple[Verdict, ...]
+    opaque: tuple[Conjunct, ...]
+    selectivity: Selectivity | None
+    decisions: dict[int, Decision] = field(default_factory=dict)
+    decided_for: tuple[object, object] = (None, None)
+
+
+@dataclass(slots=True)
+class Wheres:
+    """The last values of the parameters `names` of one statement's WHERE.
+
+    Kept for one version of the index and one environment: expressions of the WHERE may depend on
+    macros and settings.
+    """
+
+    names: tuple[str, ...]
+    collated: bool
+    _known: dict[_Key, Where] = field(default_factory=dict)
+    _valid_for: tuple[int, object] = (-1, None)
+
+    def bound(
+        self,
+        snapshot: Snapshot,
+        conjuncts: Sequence[Conjunct],
+        parameters: Mapping[str, Any],
+        evaluator: Evaluator,
+        environment: object,
+    ) -> Where:
+        """Return `conjuncts` bound to `parameters`."""
+        values = [parameters[name] for name in self.names]
+        kinds = tuple(map(type, values))
+        if not _SIMPLE.issuperset(kinds):
+            return self._bind(snapshot, conjuncts, parameters, evaluator)
+        valid_for = (snapshot.version, environment)
+        if self._valid_for != valid_for:
+            self._known.clear()
+            self._valid_for = valid_for
+        key = kinds, tuple(map(repr, values))
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            known = self._known[key] = self._bind(snapshot, conjuncts, parameters, evaluator)
+        return known
+
+    def _bind(
+        self,
+        snapshot: Snapshot,
+        conjuncts: Sequence[Conjunct],
+        parameters: Mapping[str, Any],
+        evaluator: Evaluator,
+    ) -> Where:
+        return bind_where(snapshot, conjuncts, parameters, evaluator, collated=self.collated)
+
+
+def bind_where(
+    snapshot: Snapshot,
+    conjuncts: Sequence[Conjunct],
+    parameters: Mapping[str, Any],
+    evaluator: Evaluator,
+    *,
+    collated: bool,
+) -> Where:
+    """Return which rows of each part pass the conjuncts that compile, and the other conjuncts."""
+    columns: list[list[Verdict]] = []
+    opaque: list[Conjunct] = []
+    for conjunct in conjuncts:
+        found = bind_condition(
+            conjunct.condition, snapshot, parameters, evaluator, collated=collated
+        )
+        if found is None:
+            opaque.append(conjunct)
+        else:
+            columns.append(found)
+    parts = range(len(snapshot.parts))
+    verdicts = tuple(join(True, [found[i] for found in columns]) for i in parts)
+    programs = tuple(assemble(verdict) for verdict in verdicts)
+    known = None if opaque else selectivity(snapshot.parts[0], programs[0])
+    return Where(programs, verdicts, tuple(opaque), known)

@@ -1,0 +1,181 @@
+"""A statement run again: what is kept of it follows values, writes, settings and the schema."""
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+import hybridq
+from hybridq.errors import DataError, ProgrammingError
+
+DIM = 4
+ROWS = 400
+
+
+@pytest.fixture
+def con():
+    with hybridq.connect() as con:
+        con.execute(
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, price INTEGER, rate DOUBLE, "
+            "ok BOOLEAN, name VARCHAR, v FLOAT[4])"
+        )
+        generator = np.random.default_rng(0)
+        rows = [
+            [
+                i,
+                i % 20,
+                (i % 8) / 4 - 1,
+                i % 3 == 0,
+                f"n{i % 5}",
+                generator.standard_normal(DIM).astype(np.float32).tolist(),
+            ]
+            for i in range(ROWS)
+        ]
+        con.executemany("INSERT INTO t VALUES (?, ?, ?, ?, ?, ?)", rows)
+        con.execute("CREATE INDEX i ON t USING ann (v)")
+        con.execute("SET recall = 1")
+        yield con
+
+
+def again(con, text, *values):
+    """Return the rows of one statement run for each of `values`, twice over."""
+    query = np.zeros(DIM, np.float32)
+    first = [con.execute(text, [query, v]).fetchall() for v in values]
+    assert [con.execute(text, [query, v]).fetchall() for v in values] == first
+    return first
+
+
+def afresh(con, text, *values):
+    """Return the same rows, each statement parsed and planned anew."""
+    query = np.zeros(DIM, np.float32)
+    return [
+        con.execute(f"{text} -- {i}", [query, value]).fetchall() for i, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("price", [3, 3.0, 3.5, "3", Decimal("3"), Decimal("3.0"), True, None, np.int64(3)]),
+        ("rate", [0, 0.0, -0.0, Decimal("0.25"), Decimal("0.250"), 0.25, float("nan"), None]),
+        ("ok", [True, False, 1, None]),
+        ("name", ["n1", "n2", "", None]),
+    ],
+)
+@pytest.mark.parametrize("op", ["=", "<"])
+def test_values_of_any_type_follow_each_other(con, column, values, op):
+    text = f"SELECT id, v <-> ? AS d FROM t WHERE {column} {op} ? ORDER BY d LIMIT 7"
+
+    def outcome(run, *given):
+        out = []
+        for value in given:
+            try:
+                out.append(run(con, text, value)[0])
+            except hybridq.Error as error:
+                out.append(type(error))
+        return out
+
+    assert outcome(again, *values) == outcome(afresh, *values)
+    assert outcome(again, *values[::-1]) == outcome(afresh, *values[::-1])
+
+
+def test_limit_and_offset_are_read_each_time(con):
+    text = "SELECT id FROM t ORDER BY v <-> ? LIMIT ?"
+    assert [len(rows) for rows in again(con, text, 3, 0, 5)] == [3, 0, 5]
+    with pytest.raises(ProgrammingError):
+        con.execute(text, [np.zeros(DIM), -1])
+
+
+def test_a_query_vector_is_checked_each_time(con):
+    text = "SELECT id FROM t ORDER BY v <-> ? LIMIT 3"
+    good = con.execute(text, [np.zeros(DIM)]).fetchall()
+    for bad in (np.full(DIM, np.nan), np.zeros(DIM + 1), [np.inf] * DIM):
+        with pytest.raises(DataError):
+            con.execute(text, [bad])
+    assert con.execute(text, [[0.0] * DIM]).fetchall() == good
+    assert con.execute(text, ["[0,0,0,0]"]).fetchall() == good
+
+
+def test_two_query_vectors_are_one_only_if_equal(con):
+    text = "SELECT id, v <-> ? FROM t ORDER BY v <-> ? LIMIT 3"
+    zero, one = np.zeros(DIM, np.float32), np.ones(DIM, np.float32)
+    same = con.execute(text, [zero, zero]).fetchall()
+    other = con.execute(text, [one, zero]).fetchall()
+    assert [row[0] for row in same] == [row[0] for row in other]
+    assert [row[1] for row in same] != [row[1] for row in other]
+    assert con.execute(text, [zero, zero]).fetchall() == same
+
+
+def test_writes_are_seen(con):
+    text = "SELECT id FROM t WHERE price < ? ORDER BY v <-> ? LIMIT 3"
+    query = np.zeros(DIM, np.float32)
+    before = con.execute(text, [5, query]).fetchall()
+    con.execute("INSERT INTO t VALUES (1000, 1, 0, true, 'n', [0, 0, 0, 0])")
+    assert con.execute(text, [5, query]).fetchall() == [(1000,), *before[:2]]
+    con.execute("UPDATE t SET price = 9 WHERE id = 1000")
+    assert con.execute(text, [5, query]).fetchall() == before
+
+
+def plan_of(con, text, parameters):
+    return con.execute(f"EXPLAIN {text}", parameters).fetchall()[0][1]
+
+
+def test_settings_are_heeded(con):
+    text = "SELECT id FROM t WHERE price < ? ORDER BY v <-> ? LIMIT 3"
+    parameters = [5, np.zeros(DIM, np.float32)]
+    for plan in ("exact", "prefilter", "fused", "exact"):
+        con.execute(f"SET plan = '{plan}'")
+        assert f"Plan: {plan}" in plan_of(con, text, parameters)
+    con.execute("RESET plan")
+    con.execute("SET nprobe = 1")
+    assert "nprobe 1" in plan_of(con, text, parameters)
+
+
+def test_the_schema_is_heeded(con):
+    text = "SELECT * FROM t ORDER BY v <-> ? LIMIT 1"
+    parameters = [np.zeros(DIM, np.float32)]
+    assert len(con.execute(text, parameters).fetchone()) == 6
+    con.execute("ALTER TABLE t ADD COLUMN more INTEGER DEFAULT 7")
+    assert con.execute(text, parameters).fetchone()[-1] == 7
+    assert "using index i" in plan_of(con, text, parameters)
+    con.execute("DROP INDEX i")
+    assert "no vector index" in plan_of(con, text, parameters)
+    con.execute("CREATE INDEX j ON t USING ann (v)")
+    assert "using index j" in plan_of(con, text, parameters)
+    con.execute("SET default_order = 'DESC'")
+    assert "default_order" in plan_of(con, text, parameters)
+
+
+def test_the_schema_of_another_connection_is_heeded_when_it_commits(tmp_path):
+    path = tmp_path / "t.duckdb"
+    text = "SELECT * FROM t ORDER BY v <-> ? LIMIT 1"
+    parameters = [np.zeros(DIM, np.float32)]
+    with hybridq.connect(path) as one, hybridq.connect(path) as other:
+        one.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v FLOAT[4])")
+        one.execute("INSERT INTO t SELECT range, [range, 0, 0, 0] FROM range(50)")
+        one.execute("CREATE INDEX i ON t USING ann (v)")
+        assert len(other.execute(text, parameters).fetchone()) == 2
+        one.begin()
+        one.execute("ALTER TABLE t ADD COLUMN more INTEGER DEFAULT 7")
+        assert len(other.execute(text, parameters).fetchone()) == 2
+        one.commit()
+        assert len(other.execute(text, parameters).fetchone()) == 3
+
+
+def test_what_an_expression_means_is_heeded(con):
+    text = "SELECT id FROM t WHERE price = limit_of(?) ORDER BY v <-> ? LIMIT 400"
+    parameters = [3, np.zeros(DIM, np.float32)]
+    for plus in (1, 2):
+        con.execute(f"CREATE OR REPLACE TEMP MACRO limit_of(x) AS x::INTEGER + {plus}")
+        for _ in range(2):
+            ids = {i for (i,) in con.execute(text, parameters).fetchall()}
+            assert ids == set(range(3 + plus, ROWS, 20))
+
+
+def test_values_that_are_equal_are_not_the_same(con):
+    text = "SELECT id FROM t WHERE rate > 1 / CAST(? AS DOUBLE) ORDER BY v <-> ? LIMIT 3"
+    query = np.zeros(DIM, np.float32)
+    brute = "SELECT count(*) FROM t WHERE rate > 1 / CAST(? AS DOUBLE)"
+    for value in (0.0, -0.0, 0.0, 4.0, -4.0):
+        expected = con.execute(brute, [value]).fetchone()[0]
+        assert len(con.execute(text, [value, query]).fetchall()) == min(3, expected)
