@@ -19,10 +19,10 @@ from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.values import Evaluate, count_of, query_vector, same_query
 from hybridq.exec.where import Where, bind_where
 from hybridq.index.bounds import bound_of
-from hybridq.index.build import wrong_dimension
 from hybridq.index.hits import SortColumn
 from hybridq.index.ivf import Float32s, IndexSpec, Snapshot
 from hybridq.index.programs import Evaluator, Program
+from hybridq.index.rows import wrong_dimension
 from hybridq.index.search import Search
 from hybridq.index.verdicts import Verdict
 from hybridq.nodes import Metric, TopK, quote

@@ -17,9 +17,9 @@ from hybridq.errors import Error
 from hybridq.exec.result import Field, Row
 from hybridq.exec.transaction import Transaction
 from hybridq.index.attributes import cannot_hold, reserved_value
-from hybridq.index.build import not_finite, shown_key, wrong_dimension
 from hybridq.index.ivf import IndexSpec
 from hybridq.index.maintain import key_arrays
+from hybridq.index.rows import not_finite, shown_key, wrong_dimension
 from hybridq.index.state import IndexState
 from hybridq.nodes import Write, quote
 

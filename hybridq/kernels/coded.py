@@ -39,7 +39,7 @@ from hybridq.kernels._jit import (
     strict_kernel,
 )
 from hybridq.kernels.distance import COSINE, IP, L2, fast_dot, fast_squared_l2, squared_norm
-from hybridq.kernels.lists import SAMPLE, cut, score_centroids, sort_lists
+from hybridq.kernels.lists import SAMPLE, cut, lists_needed, score_centroids, sort_lists
 from hybridq.kernels.predicate import MAX_DEPTH, append_rows, block_word
 from hybridq.kernels.rabitq import (
     MIDDLE,
@@ -59,10 +59,9 @@ from hybridq.kernels.scan import (
     LISTS_VISITED,
     ROWS_EXAMINED,
     ROWS_PASSING,
-    lists_needed,
     offer_rows,
 )
-from hybridq.kernels.topk import sort
+from hybridq.kernels.topk import push_bound, sort
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -92,37 +91,6 @@ def score_of(metric: int, distance: float) -> float:
     if metric == COSINE:
         return 2.0 * distance + abs(distance) * 1e-5 + 1e-6
     return distance + abs(distance) * 1e-5
-
-
-@strict_kernel
-def push_bound(bounds: Float32s, filled: int, value: float) -> int:
-    """Keep `value` if it is among the smallest of the heap (k,); return how many are in use."""
-    k = bounds.shape[0]
-    if filled < k:
-        hole = filled
-        while hole > 0:
-            parent = (hole - 1) // 2
-            if not value > bounds[parent]:
-                break
-            bounds[hole] = bounds[parent]
-            hole = parent
-        bounds[hole] = value
-        return filled + 1
-    if not value < bounds[0]:
-        return filled
-    hole = 0
-    while True:
-        child = 2 * hole + 1
-        if child >= k:
-            break
-        if child + 1 < k and bounds[child + 1] > bounds[child]:
-            child += 1
-        if not bounds[child] > value:
-            break
-        bounds[hole] = bounds[child]
-        hole = child
-    bounds[hole] = value
-    return filled
 
 
 @entry(

@@ -1,4 +1,4 @@
-"""Put the lists of an index in order of their distance from a query, a part of them at a time."""
+"""Which lists a scan visits: in order of their distance, a part of them at a time; how many."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hybridq.kernels._intrinsics import BLOCK
-from hybridq.kernels._jit import kernel
+from hybridq.kernels._jit import kernel, strict_kernel
 from hybridq.kernels.rabitq import block_scores
 
 Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
 
@@ -129,3 +130,25 @@ def sort_lists(scores: Float32s, lists: Int64s, start: int, stop: int) -> None:
             at -= 1
         scores[at] = score
         lists[at] = which
+
+
+@strict_kernel
+def lists_needed(
+    share: float, ladder_share: Float64s, ladder_lists: Float64s, gamma: float, global_share: float
+) -> float:
+    """Return the lists to visit when `share` (> 0) of the rows seen so far pass."""
+    x = np.log(share)
+    last = ladder_share.shape[0] - 1
+    if x <= ladder_share[0]:
+        y = ladder_lists[0]
+    elif x >= ladder_share[last]:
+        y = ladder_lists[last]
+    else:
+        right = 1
+        while ladder_share[right] < x:
+            right += 1
+        left = right - 1
+        y = ladder_lists[left] + (ladder_lists[right] - ladder_lists[left]) * (
+            x - ladder_share[left]
+        ) / (ladder_share[right] - ladder_share[left])
+    return float(np.exp(y) * max(1.0, global_share / share) ** gamma)

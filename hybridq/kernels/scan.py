@@ -38,6 +38,7 @@ from hybridq.kernels._jit import (
     strict_kernel,
 )
 from hybridq.kernels.distance import IP, L2, fast_dot, fast_squared_l2, four_distances, squared_norm
+from hybridq.kernels.lists import lists_needed
 from hybridq.kernels.predicate import append_rows, block_word
 from hybridq.kernels.topk import offer, sort
 
@@ -184,28 +185,6 @@ def offer_rows(
             nearest = np.float64(out_distance[0])
             threshold = _threshold(metric, nearest, dimension)
     return filled
-
-
-@strict_kernel
-def lists_needed(
-    share: float, ladder_share: Float64s, ladder_lists: Float64s, gamma: float, global_share: float
-) -> float:
-    """Return the lists to visit when `share` (> 0) of the rows seen so far pass."""
-    x = np.log(share)
-    last = ladder_share.shape[0] - 1
-    if x <= ladder_share[0]:
-        y = ladder_lists[0]
-    elif x >= ladder_share[last]:
-        y = ladder_lists[last]
-    else:
-        right = 1
-        while ladder_share[right] < x:
-            right += 1
-        left = right - 1
-        y = ladder_lists[left] + (ladder_lists[right] - ladder_lists[left]) * (
-            x - ladder_share[left]
-        ) / (ladder_share[right] - ladder_share[left])
-    return float(np.exp(y) * max(1.0, global_share / share) ** gamma)
 
 
 @entry(

@@ -95,3 +95,34 @@ def sort(distances: Float32s, ties: Int64s, positions: Int64s, filled: int) -> N
         distances[last] = distance
         ties[last] = tie
         positions[last] = position
+
+
+@strict_kernel
+def push_bound(bounds: Float32s, filled: int, value: float) -> int:
+    """Keep `value` if it is among the smallest of the heap (k,); return how many are in use."""
+    k = bounds.shape[0]
+    if filled < k:
+        hole = filled
+        while hole > 0:
+            parent = (hole - 1) // 2
+            if not value > bounds[parent]:
+                break
+            bounds[hole] = bounds[parent]
+            hole = parent
+        bounds[hole] = value
+        return filled + 1
+    if not value < bounds[0]:
+        return filled
+    hole = 0
+    while True:
+        child = 2 * hole + 1
+        if child >= k:
+            break
+        if child + 1 < k and bounds[child + 1] > bounds[child]:
+            child += 1
+        if not bounds[child] > value:
+            break
+        bounds[hole] = bounds[child]
+        hole = child
+    bounds[hole] = value
+    return filled
