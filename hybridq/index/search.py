@@ -206,6 +206,7 @@ def _probe_coded(
         c.fine_factors,
         part.keys,
         part.zones,
+        part.list_zones,
         part.alive,
         *program.arrays,
         part.tie,

@@ -62,6 +62,7 @@ from hybridq.kernels.scan import (
     offer_rows,
 )
 from hybridq.kernels.topk import push_bound, sort
+from hybridq.kernels.zones import fill_sets, may_pass
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -97,7 +98,7 @@ def score_of(metric: int, distance: float) -> float:
     *(i64, in_f32, in_f32_2d, in_i64, in_f32),
     *(in_f32_2d, in_f32, in_f32_2d, in_u64_3d, in_f32_3d),
     *(in_u64_3d, in_f32_3d, in_u8_2d, in_f32_2d),
-    *(in_i64_2d, in_i64_3d, in_u8, in_i64_2d, in_i64, in_i64, in_u64, in_i64),
+    *(in_i64_2d, in_i64_3d, in_i64_3d, in_u8, in_i64_2d, in_i64, in_i64, in_u64, in_i64),
     *(f32, boolean, in_f64, in_f64, f64, f64, i64, f64, f64),
     *(i64, out_f32, out_i64, out_i64, out_i64),
     returns=i64,
@@ -119,6 +120,7 @@ def probe_coded(
     fine_factors: Float32s,
     keys: Int64s,
     zones: Int64s,
+    list_zones: Int64s,
     alive: Uint8s,
     ops: Int64s,
     low: Int64s,
@@ -149,8 +151,9 @@ def probe_coded(
 
     Parameters
     ----------
-    list_radius
-        (nlist,): for L2, how far a row of the list may lie from its centroid.
+    list_radius, list_zones
+        (nlist,): for L2, how far a row of the list may lie from its centroid; and the zones of
+        lists (A, nlist, FIELDS), see `zones`, or (A, 0, FIELDS).
     epsilon, fine_epsilon
         Deviations by which sign bits and four-bit codes may be wrong.
 
@@ -196,10 +199,7 @@ def probe_coded(
     found_high = np.empty(capacity, np.float32)
     found = 0
     filled = 0
-    limit = score_of(metric, np.float64(radius)) if radius < np.inf else np.inf
-    if radius == -np.inf:
-        limit = -np.inf
-    tau = np.float32(limit)
+    tau = np.float32(score_of(metric, np.float64(radius)) if radius < np.inf else np.inf)
     # -- the coarse step: all centroids by their sign bits, the best of them exactly
     rough = np.empty(list_codes.shape[0] * BLOCK, np.float32)
     offset = np.float64(0.0)
@@ -227,7 +227,9 @@ def probe_coded(
     visit = 0
     scanned = 0
     passed = 0
-    few = _FEW
+    sets = np.empty(ops.shape[0], np.int64)
+    by_set = fill_sets(ops, low, high, sets) and zones.shape[1] > 0
+    by_list = ops.shape[0] > 0 and list_zones.shape[1] > 0
     while visit < nlist:
         if visit == ready:
             bound = np.inf if 2 * chunk >= nlist else cut(rough, nlist, chunk, spare)
@@ -257,11 +259,14 @@ def probe_coded(
         begin = list_offsets[c]
         end = list_offsets[c + 1]
         scanned += end - begin
+        if by_list and not may_pass(list_zones, c, ops, low, high, sets):
+            counters[LISTS_SKIPPED] += 1
+            end = begin
         gap = list_score
         if metric == IP:
             gap = np.float64(fast_squared_l2(unit, centroids, c))
         gap = np.sqrt(max(gap, 0.0))
-        if metric == L2 and filled == k:
+        if metric == L2 and filled == k and begin < end:
             near = gap * (1.0 - 1e-5) - np.float64(list_radius[c]) * (1.0 + 1e-5)
             if near > 0.0 and near * near > tau:
                 counters[LISTS_SKIPPED] += 1
@@ -273,10 +278,12 @@ def probe_coded(
         count = 0
         for block in range(begin // BLOCK, (end + BLOCK - 1) // BLOCK):
             first = block * BLOCK
-            count_here = min(BLOCK, n - first)
-            word = block_word(
-                keys, zones, first, count_here, alive, ops, low, high, bits, stack, mask_scratch
-            )
+            size_here = min(BLOCK, n - first)
+            word = np.uint64(0)
+            if not by_set or may_pass(zones, block, ops, low, high, sets):
+                word |= block_word(
+                    keys, zones, first, size_here, alive, ops, low, high, bits, stack, mask_scratch
+                )
             if first < begin:
                 word &= ~lowest_bits(begin - first)
             if first + BLOCK > end:
@@ -286,7 +293,7 @@ def probe_coded(
             passed += passing
             if passing == 0:
                 counters[BLOCKS_SKIPPED] += 1
-            elif passing > few:
+            elif passing > _FEW:
                 block_scores(
                     codes, factors, block, planes, list_score, shift, slope, differing, scores, 0
                 )

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hybridq.kernels._jit import entry, in_i64, in_i64_2d, kernel, out_i64_3d
+from hybridq.kernels.predicate import AND, INTERVALS, OR, POSITION_BITS, SKIP_IF_NONE
 
 Int64s = npt.NDArray[np.int64]
 
@@ -20,6 +21,8 @@ FIELDS = 3
 
 ANY = -1
 """The set of which every key may be a member."""
+
+_INTERVALS = 16  # of more intervals no set is made
 
 
 @entry(in_i64_2d, in_i64, out_i64_3d)
@@ -44,9 +47,11 @@ def fill_zones(keys: Int64s, offsets: Int64s, out: Int64s) -> None:
 
 
 @kernel
-def members_of(low: Int64s, high: Int64s, begin: int, end: int) -> int:
+def _members(low: Int64s, high: Int64s, begin: int, end: int) -> int:
     """Return the set of the keys in the intervals begin … end - 1, ANY if they are many."""
     members = np.uint64(0)
+    if end - begin > _INTERVALS:
+        return ANY
     for t in range(begin, end):
         # Unsigned, for the width of an interval may not fit.
         if np.uint64(high[t]) - np.uint64(low[t]) >= np.uint64(63):
@@ -54,3 +59,50 @@ def members_of(low: Int64s, high: Int64s, begin: int, end: int) -> int:
         for key in range(low[t], high[t] + 1):
             members |= np.uint64(1) << np.uint64(key & 63)
     return int(np.int64(members))
+
+
+@kernel
+def fill_sets(ops: Int64s, low: Int64s, high: Int64s, sets: Int64s) -> bool:
+    """Write the set of each instruction's keys into `sets` (m,); tell whether one is not ANY."""
+    some = False
+    for at in range(ops.shape[0]):
+        sets[at] = ANY
+        if ops[at, 0] == INTERVALS:
+            sets[at] = _members(low, high, ops[at, 2], ops[at, 3])
+            some |= sets[at] != ANY
+    return some
+
+
+@kernel
+def may_pass(
+    zones: Int64s, group: int, ops: Int64s, low: Int64s, high: Int64s, sets: Int64s
+) -> bool:
+    """Tell whether the zones of a group let one of its rows pass the program; see `predicate`."""
+    one = np.uint64(1)
+    state = np.uint64(1)  # the stack, its topmost entry in bit 0
+    at = 0
+    while at < ops.shape[0]:
+        code = ops[at, 0]
+        if code == INTERVALS:
+            column = ops[at, 1]
+            hit = (sets[at] & zones[column, group, SET]) != 0
+            if hit:
+                least = zones[column, group, LEAST]
+                greatest = zones[column, group, GREATEST]
+                hit = False
+                for t in range(ops[at, 2], ops[at, 3]):
+                    if low[t] <= greatest and high[t] >= least:
+                        hit = True
+                        break
+            state = (state << one) | np.uint64(hit)
+        elif code <= POSITION_BITS:
+            state = (state << one) | one
+        elif code == AND:
+            state = (state >> one) & (state | ~one)
+        elif code == OR:
+            state = (state >> one) | (state & one)
+        elif (code == SKIP_IF_NONE) == (state & one == 0):
+            at = ops[at, 2]
+            continue
+        at += 1
+    return bool(state & one)

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 
 from hybridq.index.codes import encode_part
-from hybridq.kernels import coded, scan
+from hybridq.kernels import coded, scan, zones
 from hybridq.kernels.distance import COSINE, IP, L2
 from hybridq.nodes import Metric
 from hybridq.progress import NoProgress
 from tests.kernels import naive
-from tests.kernels.cases import FAST, Table, programs, tables
+from tests.kernels.cases import FAST, Table, programs, tables, trees
 from tests.kernels.test_scan import Result, check, outputs
 
 METRICS = st.sampled_from([L2, COSINE, IP])
@@ -42,7 +42,18 @@ def prepared(metric, table):
     return centroids, codes, radius
 
 
-def run(metric, table, prepared, k, *, program=(), radius=np.inf, min_lists=None, epsilon=SURE):
+def run(
+    metric,
+    table,
+    prepared,
+    k,
+    *,
+    program=(),
+    radius=np.inf,
+    min_lists=None,
+    epsilon=SURE,
+    groups=None,
+):
     centroids, codes, list_radius = prepared
     distance, tie, position, counters = outputs(k)
     filled = coded.probe_coded(
@@ -61,7 +72,7 @@ def run(metric, table, prepared, k, *, program=(), radius=np.inf, min_lists=None
         codes.fine,
         codes.fine_factors,
         table.keys,
-        naive.no_zones(table.keys),
+        *(groups if groups is not None else (naive.no_zones(table.keys),) * 2),
         table.alive,
         *naive.program_arrays(list(program), table.n),
         table.tie,
@@ -84,6 +95,17 @@ def run(metric, table, prepared, k, *, program=(), radius=np.inf, min_lists=None
     return Result(filled, distance[:end], tie[:end], position[:end], counters)
 
 
+def zones_of(table):
+    """Zones of the table's blocks and of its lists."""
+    blocks = np.append(np.arange(0, table.n, 64), table.n)
+    found = []
+    for offsets in (blocks, table.offsets):
+        out = np.empty((len(table.keys), len(offsets) - 1, zones.FIELDS), np.int64)
+        zones.fill_zones(table.keys, offsets, out)
+        found.append(out)
+    return found
+
+
 CODABLE = ("normal", "grid", "close", "tiny", "mixed", "huge")
 
 
@@ -94,9 +116,11 @@ def test_all_lists_without_trust_in_codes_are_exact(data, metric):
     ready = prepared(metric, table)
     if ready is None or (metric == COSINE and not table.query.any()):
         return
-    program = data.draw(programs(len(table.keys)))
+    table.keys = np.minimum(table.keys, 63)  # codes of a column with a dictionary
+    program = data.draw(trees(len(table.keys), table.n))
     k = data.draw(st.sampled_from([1, 3, 10, 400]))
-    result = run(metric, table, ready, k, program=program)
+    groups = data.draw(st.sampled_from([None, zones_of(table)]))
+    result = run(metric, table, ready, k, program=program, groups=groups)
     if result.filled < 0:  # scores overflow: the caller scans vectors
         return
     distance = naive.distances(metric, table.query, table.vectors)
