@@ -65,10 +65,12 @@ def summarize(
 def affordable(
     engine: Engine, cell: Cell, k: int, queries: Sequence[int], setting: Setting, seconds: float
 ) -> tuple[int, float]:
-    """Return how many queries fit into `seconds`, at least 20, and the seconds of one."""
-    engine.answers(cell, k, queries[:_WARM], setting)
-    one = float(np.median(engine.answers(cell, k, queries[:5], setting).seconds))
-    return min(len(queries), max(20, int(seconds / one))), one
+    """Return how many queries fit into `seconds`, at least 10, and the seconds of one."""
+    one = engine.answers(cell, k, queries[:1], setting).seconds[0]
+    if one < seconds / 20:
+        engine.answers(cell, k, queries[1:_WARM], setting)
+        one = float(np.median(engine.answers(cell, k, queries[:5], setting).seconds))
+    return min(len(queries), max(10, int(seconds / one))), one
 
 
 def side_by_side(
@@ -93,7 +95,8 @@ def side_by_side(
                 part = queries[at : min(at + _TURN, count)]
                 if not part or (turn > 0 and one > _SLOW_SECONDS):
                     continue
-                engine.answers(cell, k, warm, setting)
+                if one < _SLOW_SECONDS:
+                    engine.answers(cell, k, warm, setting)
                 answers = engine.answers(cell, k, part, setting)
                 rounds[n].extend(answers.seconds)
                 if turn == 0:
@@ -152,7 +155,7 @@ class Tuner:
             low, step, previous = -1, 0, -1.0
             limit = 1.5 * min((s for s, _, _ in reaching), default=float("inf"))
             while at(step) < target:
-                saturated = at(step) > 0.5 and at(step) - previous < 0.001
+                saturated = step >= 15 and at(step) > 0.5 and at(step) - previous < 0.001
                 if step == len(ladder) - 1 or saturated or tried[step][1] > limit:
                     step = -1
                     break
