@@ -69,7 +69,9 @@ class Ahead:
         if found is None:
             return UNKNOWN
         own, value = found
-        return value if value is None or _comparable(own, value, kind) else UNKNOWN
+        if value is None:  # of another type, it may be one that does not compare at all
+            return None if own in ('"NULL"', kind.sql) else UNKNOWN
+        return value if _comparable(own, value, kind) else UNKNOWN
 
     def _value(self, text: str) -> tuple[str, Any] | None:
         """Return the type and the value of a constant expression, None if it has none."""

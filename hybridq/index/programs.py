@@ -192,7 +192,7 @@ def _leaf(
             continue
         found = intervals(leaf, kind, dictionary, known, test.truth)
         if found is None:
-            cast = _with_casts(leaf, kind, parameters)
+            cast = _with_casts(leaf, kind, known)
             if cast == leaf:
                 return None
             return _leaf(test, cast, position, snapshot, parameters, evaluator)
@@ -228,17 +228,28 @@ def _with_values(
 
 
 def _with_casts(leaf: Leaf, kind: AttributeType, parameters: Mapping[str, Any]) -> Leaf:
-    """Return the leaf with its strings cast to the column's type, as DuckDB does with them."""
+    """Return the leaf with its strings cast to the column's type, as DuckDB does with them.
+
+    It does so where all values are strings; beside others they take the type of those.
+    """
     if kind.kind in _BY_VALUE:
+        return leaf
+    bounds = [bound_of(operand, parameters) for operand in _operands(leaf)]
+    bounds = [bound for bound in bounds if bound.value is not None]
+    literal_alone = all(b.literal and b.kind is LiteralKind.STRING for b in bounds)
+    zoned = kind.kind is Kind.TIMESTAMPTZ
+    given_alone = zoned and all(not b.literal and isinstance(b.value, str) for b in bounds)
+    if not (literal_alone or given_alone):
         return leaf
 
     def cast(operand: Operand) -> Operand:
-        if isinstance(operand, Constant) and operand.kind is LiteralKind.STRING:
-            return Evaluated(f"CAST({literal(operand.text)} AS {kind.sql})")
-        if isinstance(operand, Parameter) and kind.kind is Kind.TIMESTAMPTZ:
-            text = isinstance(bound_of(operand, parameters).value, str)
-            return Evaluated(f"CAST(${operand.name} AS {kind.sql})") if text else operand
-        return operand
+        match operand:
+            case Constant(LiteralKind.STRING, text):
+                return Evaluated(f"CAST({literal(text)} AS {kind.sql})")
+            case Parameter(name) if given_alone:
+                return Evaluated(f"CAST(${name} AS {kind.sql})")
+            case _:
+                return operand
 
     match leaf:
         case Compare(column, op, value) if op != "like":

@@ -153,7 +153,8 @@ def value_of(node: exp.Expr) -> Value | None:
                 LiteralKind.INTEGER,
                 LiteralKind.DECIMAL,
             ):
-                return Constant(negated.kind, "-" + negated.text)
+                text = negated.text
+                return Constant(negated.kind, text[1:] if text[0] == "-" else f"-{text}")
             return None
         case exp.Boolean():
             return Constant(LiteralKind.BOOLEAN, "true" if node.this else "false")

@@ -302,6 +302,32 @@ def test_in_and_between(tables):
     report(found)
 
 
+EXPRESSIONS = [
+    "10 + 5", "1.5 * 2", "1.5 + 1e0", "2 ** 3", "10 / 4", "10 // 4", "7 % 4", "-(5)", "- -1",
+    "'a' || 'b'", "DATE '2020-02-28' + 1", "DATE '2020-02-28' + INTERVAL 1 DAY", "TRUE",
+    "TIMESTAMP '2020-02-29 10:11:12' + INTERVAL 500 MILLISECOND", "CAST(1 AS HUGEINT)",
+    "CAST(1.25 AS DECIMAL(30,10))", "CAST(0.1 AS FLOAT) + 0", "CAST('infinity' AS DATE)",
+    "CAST('-infinity' AS TIMESTAMP)", "CAST('1e5' AS DOUBLE)", "9223372036854775807 + 0",
+    "CAST(300 AS SMALLINT)", "0.1 + 0.2", "1 / 0", "1 % 0", "NULL + 1", "CAST(NULL AS DATE)",
+    "CAST('2020-02-29' AS TIMESTAMP_S)", "1e308 * 10", "CAST('1 day' AS INTERVAL)",
+]  # fmt: skip
+
+
+def test_constant_expressions(tables):
+    """DuckDB evaluates them; their type, not only their value, decides how they compare."""
+    chosen = random.Random(tables.sql_type)
+    typed = [f"CAST({v} AS {kind})" for kind, values in VALUES.items() for v in values]
+    found = []
+    for _ in range(300 if tables.everything else 30):
+        one, other = (chosen.choice([chosen.choice(typed), *EXPRESSIONS]) for _ in range(2))
+        op = chosen.choice([*OPERATORS, "IS DISTINCT FROM", "IS NOT DISTINCT FROM"])
+        found.append(tables.wrong(f"x {op} {one}", []))
+        found.append(tables.wrong(f"NOT ({one} {chosen.choice(OPERATORS)} x)", []))
+        found.append(tables.wrong(f"x {chosen.choice(('', 'NOT '))}IN ({one}, {other})", []))
+        found.append(tables.wrong(f"x NOT BETWEEN {one} AND {other}", []))
+    report(found)
+
+
 def test_null_tests_and_negation(tables):
     wheres = [
         "x IS NULL",
