@@ -125,6 +125,10 @@ class Ladder:
     def _interpolated(
         self, k: int, target: float
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        if k > self.ks[-1]:
+            # As many lists hold k of a share as hold ks[-1] of a share that much smaller.
+            shares, lists = self.for_query(int(self.ks[-1]), target)
+            return shares + np.log(k / self.ks[-1]), lists
         by_k = [
             np.array([np.interp(target, self.targets, row) for row in self.lists[i].T])
             for i in range(len(self.ks))
