@@ -11,7 +11,7 @@ from hybridq.exec.decide import decide
 from hybridq.exec.evaluate import Ahead
 from hybridq.exec.executor import Run, execute
 from hybridq.exec.host import Host, Parameters, named_values, shown_parameter
-from hybridq.exec.keys import positions_by_duckdb
+from hybridq.exec.opaque import ByDuckDB
 from hybridq.exec.output import assemble, output_labels
 from hybridq.exec.prepare import Unbound
 from hybridq.exec.result import Field, Result, Row, typed_select
@@ -66,7 +66,12 @@ def plan(session: Host, topk: TopK, parameters: Parameters) -> tuple[BoundTopK |
     bound = _bind(session, topk, named_values(parameters))
     if isinstance(bound, Unbound):
         return None, by_duckdb(bound.reason, session.settings, forced_allowed=False)
-    return bound, decide(bound, session.settings, session.instance.unit)
+    return bound, _decide(session, bound)
+
+
+def _decide(session: Host, bound: BoundTopK) -> Decision:
+    rest = ByDuckDB(session, bound).known() if bound.opaque else None
+    return decide(bound, session.settings, session.instance.unit, rest)
 
 
 def _bind(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | Unbound:
@@ -103,11 +108,10 @@ def answer(
     session: Host, bound: BoundTopK, decision: Decision, run: Run
 ) -> tuple[Sequence[Field], list[Row]] | None:
     """Run the plan on the index and return fields and rows; None if DuckDB must answer."""
-
-    def positions(b: BoundTopK) -> Any:
-        return positions_by_duckdb(b, session.query_arrow)
-
-    hits = execute(decision.plan, bound, positions, run)
+    table = ByDuckDB(session, bound)
+    hits = execute(decision.plan, bound, table, run)
+    if bound.opaque and not table.is_current():
+        return None
     return assemble(bound, hits, session.query, session.register_view)
 
 
@@ -139,7 +143,7 @@ def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> 
         bound = _bind(session, topk, values)
         answered = None
         if isinstance(bound, BoundTopK):
-            decision = decide(bound, session.settings, session.instance.unit)
+            decision = _decide(session, bound)
             if not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
                 answered = answer(session, bound, decision, Run())
         if answered is None:

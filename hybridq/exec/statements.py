@@ -289,7 +289,7 @@ def _explain_topk(session: Host, topk: TopK, parameters: Parameters, *, analyze:
             blocks_skipped=counters.blocks_skipped,
             codes=counters.codes,
             reranked=counters.fast_distances,
-            switched=False,
+            switched=run.switched,
         )
     return Explained(
         table=topk.table.sql(),
