@@ -23,6 +23,7 @@ from hybridq.progress import Progress
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
 QUERIES = 256
+_LEAST = 3
 _CAUTION = 1.5  # standard errors by which a mean recall must exceed its target
 KS = (1, 10, 100)
 TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
@@ -214,5 +215,6 @@ def _count_hits(
         out[:, 0] += 1.0
         return
     for i, k in enumerate(ks.tolist()):
-        top = places[: min(k, len(places))]
+        # One neighbour a query says too little: for k = 1 the first three speak.
+        top = places[: max(k, _LEAST)]
         np.add.at(out[i], top, 1.0 / len(top))
