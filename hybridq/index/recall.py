@@ -9,9 +9,10 @@ to global share (see kernels.scan.probe).
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,23 @@ def epsilon_for(target: float | None) -> float:
     """
     wanted = 1.0 if target is None else target
     return next((e for t, e in _EPSILONS.items() if wanted <= t), _EPSILONS[0.999])
+
+
+def ladder_to_json(ladder: Ladder) -> dict[str, Any]:
+    """Return the ladder as plain values."""
+    names = ("ks", "targets", "shares", "lists")
+    return {"gamma": ladder.gamma, **{n: getattr(ladder, n).tolist() for n in names}}
+
+
+def ladder_from_json(values: Mapping[str, Any]) -> Ladder:
+    """Return the ladder that `ladder_to_json` described."""
+    return Ladder(
+        ks=np.array(values["ks"], np.int64),
+        targets=np.array(values["targets"]),
+        shares=np.array(values["shares"]),
+        lists=np.array(values["lists"]),
+        gamma=float(values["gamma"]),
+    )
 
 
 # Huge components overflow float32 sums: such rows are far away, and order among them is nothing.
