@@ -26,7 +26,6 @@ Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 
 QUERIES = 256
 _LEAST = 3
-_CAUTION = 1.5  # standard errors by which a mean recall must exceed its target
 KS = (1, 10, 100)
 TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -147,7 +146,7 @@ def _lists_for(recall: Floats, targets: Doubles) -> Doubles:
     lists = np.empty((kinds, len(targets), shares))
     for i in range(kinds):
         for s in range(shares):
-            error = _CAUTION * recall[i, s].std(axis=0) / queries**0.5
+            error = recall[i, s].std(axis=0) / queries**0.5
             reached = np.minimum(recall[i, s].mean(axis=0) - error, 1.0)
             for t, target in enumerate(targets):
                 enough = reached >= min(target, reached[-1])
@@ -201,7 +200,7 @@ def _reaches(target: float, rung: Doubles, recall: Floats, seen: _Seen, s: int, 
     done = (np.arange(1, length + 1) >= need) & (passed >= min(k, passed[:, -1:].min()))
     stop = np.where(done.any(axis=1), done.argmax(axis=1), length - 1)
     reached = recall[np.arange(queries), stop]
-    return bool(reached.mean() - _CAUTION * reached.std() / queries**0.5 >= target)
+    return bool(reached.mean() - reached.std() / queries**0.5 >= target)
 
 
 def _scores(
