@@ -32,6 +32,7 @@ class Host(Protocol):
     settings: Settings
     transaction: Transaction | None
     standard_order: bool
+    threads: int
     environment: Environment
 
     @property

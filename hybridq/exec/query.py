@@ -96,7 +96,15 @@ def _bind(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | U
         return session.instance.snapshot(prepared.state)
 
     evaluator = Ahead(session, values, topk.table)
-    return bind(prepared, values, evaluate, snapshot, evaluator, session.environment.token)
+    return bind(
+        prepared,
+        values,
+        evaluate,
+        snapshot,
+        evaluator,
+        session.environment.token,
+        threads=session.threads,
+    )
 
 
 def answer(
