@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -159,6 +159,8 @@ def scan_part(
     """
     if part.n_vectors == 0 or search.k <= 0:
         return np.empty(0, np.float32), np.empty(0, np.int64)
+    if search.k > part.n_vectors:
+        search = replace(search, k=part.n_vectors)
     minimum, shares, lists, gamma = part.nlist, _NO_LADDER, _NO_LADDER, 0.0
     if nprobe is not None:
         minimum = min(nprobe, part.nlist)

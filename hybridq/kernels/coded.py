@@ -209,8 +209,7 @@ def probe_coded(
     taken = np.zeros(nlist, np.uint8)
     order = np.empty(nlist, np.int64)
     order_score = np.empty(nlist, np.float32)
-    if nlist > BLOCK:
-        score_centroids(list_codes, list_factors, planes, middle, slope, offset, differing, rough)
+    score_centroids(list_codes, list_factors, planes, middle, slope, offset, differing, rough)
     chunk = max(_CHUNK_LISTS, 2 * min_lists)
     if ladder_share.shape[0] > 0:
         expected = lists_needed(global_share, ladder_share, ladder_lists, 0.0, global_share)
