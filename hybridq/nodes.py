@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from hybridq.conditions import Conjunct as Conjunct
 from hybridq.conditions import Constant as Constant
@@ -135,6 +135,7 @@ class TopK:
     Texts have their parameters named ($hq1 …). `fallback` is the whole statement in DuckDB's
     SQL with distance operators as functions; `with_text` the WITH clause before it, if any.
     `where_aliases` are aliases the WHERE was read to mean: a column of that name would win.
+    `hints` are settings of this select alone.
     """
 
     table: TableName
@@ -150,6 +151,7 @@ class TopK:
     parameters: tuple[ParameterName, ...]
     unqualified: frozenset[str]
     where_aliases: frozenset[str]
+    hints: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from hybridq.index.ivf import Snapshot
 from hybridq.nodes import DistanceItem, Embedded, Parameter, QueryValue, TopK, quote
 from hybridq.plan.choose import by_duckdb
 from hybridq.plan.physical import Decision, Exact
+from hybridq.settings import Settings, hinted
 from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
 
@@ -65,8 +66,13 @@ def plan(session: Host, topk: TopK, parameters: Parameters) -> tuple[BoundTopK |
     """Bind and plan a TopK; no binding means that DuckDB answers, for the decision's reason."""
     bound = _bind(session, topk, named_values(parameters))
     if isinstance(bound, Unbound):
-        return None, by_duckdb(bound.reason, session.settings, forced_allowed=False)
-    return bound, decide(bound, session.settings, session.instance.unit)
+        return None, by_duckdb(bound.reason, settings_of(session, topk), forced_allowed=False)
+    return bound, decide(bound, settings_of(session, topk), session.instance.unit)
+
+
+def settings_of(session: Host, topk: TopK) -> Settings:
+    """Return the session's settings as the hints of one select have them."""
+    return hinted(session.settings, topk.hints) if topk.hints else session.settings
 
 
 def _bind(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | Unbound:
@@ -138,8 +144,11 @@ def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> 
     for i, (topk, piece) in enumerate(zip(statement.topks, statement.pieces[1:], strict=True)):
         bound = _bind(session, topk, values)
         answered = None
+        if isinstance(bound, Unbound) and topk.hints:
+            # Raises for a plan that cannot be had.
+            by_duckdb(bound.reason, settings_of(session, topk), forced_allowed=False)
         if isinstance(bound, BoundTopK):
-            decision = decide(bound, session.settings, session.instance.unit)
+            decision = decide(bound, settings_of(session, topk), session.instance.unit)
             if not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
                 answered = answer(session, bound, decision, Run())
         if answered is None:

@@ -13,10 +13,12 @@ from hybridq.errors import (
     OperationalError,
     ProgrammingError,
 )
+from hybridq.exec.bind import BoundTopK
+from hybridq.exec.decide import target_of
 from hybridq.exec.executor import Run
 from hybridq.exec.host import Host, Parameters, named_values
 from hybridq.exec.output import is_covered
-from hybridq.exec.query import answer, plan
+from hybridq.exec.query import answer, plan, settings_of
 from hybridq.exec.result import Field, Result, Row
 from hybridq.exec.transaction import Transaction
 from hybridq.index.state import IndexState
@@ -36,7 +38,7 @@ from hybridq.nodes import (
     quote,
 )
 from hybridq.plan.explain import Actual, Explained, as_json, as_text
-from hybridq.plan.physical import Decision, Exact
+from hybridq.plan.physical import Decision, Exact, Fused
 from hybridq.settings import (
     is_setting,
     listing,
@@ -300,7 +302,18 @@ def _explain_topk(session: Host, topk: TopK, parameters: Parameters, *, analyze:
         covered=bound is not None and not _by_duckdb(decision) and is_covered(bound),
         decision=decision,
         actual=actual,
+        recall=_recall(session, bound, decision),
+        hints=topk.hints,
     )
+
+
+def _recall(session: Host, bound: BoundTopK | None, decision: Decision) -> float | None:
+    """Return the recall that a plan promises; a fixed number of lists promises none."""
+    if isinstance(decision.plan, Fused) and decision.plan.nprobe is not None:
+        return None
+    if bound is None or not isinstance(decision.plan, Fused) or decision.plan.target is None:
+        return 1.0
+    return target_of(bound, settings_of(session, bound.topk))
 
 
 def _by_duckdb(decision: Decision) -> bool:

@@ -6,7 +6,7 @@ first words, and look for TopK selects wherever a distance is mentioned.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlglot.errors import SqlglotError
@@ -26,6 +26,7 @@ from hybridq.nodes import (
 )
 from hybridq.sql import own
 from hybridq.sql.capture import table_at, write_of
+from hybridq.sql.hints import Hints, all_hints, refuse_before
 from hybridq.sql.lexical import (
     Piece,
     apply_edits,
@@ -87,13 +88,17 @@ def parse_script(text: str) -> tuple[Parsed, ...]:
     Text that cannot even be tokenized goes to DuckDB as it is, to be explained by its parser.
     """
     try:
-        return tuple(_parsed(text, piece) for piece in split_script(text))
+        pieces = split_script(text)
     except SqlglotError:
         whole = Passthrough(text=text, writes=AnyTable(), schema_change=True)
         return (Parsed(whole, 1, 1, verbatim=True),)
+    before = [0, *(piece.start + len(piece.text) for piece in pieces)]
+    return tuple(_parsed(text, end, piece) for end, piece in zip(before, pieces, strict=False))
 
 
-def _parsed(text: str, piece: Piece) -> Parsed:
+def _parsed(text: str, before: int, piece: Piece) -> Parsed:
+    if "/*+" in text and _has_distance(piece):
+        refuse_before(text, before, piece.start)
     line, column = line_and_column(text, piece.start)
     corrected = _corrected(piece)
     parsed = Parsed(Show("", ""), line, column, verbatim=corrected is piece)
@@ -149,13 +154,16 @@ def _has_distance(piece: Piece) -> bool:
 def _query(piece: Piece) -> Statement:
     if not _has_distance(piece):
         return Passthrough(text=piece.text)
+    hints = all_hints(piece)
     text, names = named(piece)
     whole = piece_of(text)
     body, with_text, ctes = _after_with(whole)
     found = recognise(body, with_text=with_text, cte_names=ctes)
     if isinstance(found, TopK):
+        _refuse_unheard(hints, (found,), "it is for a select inside another one")
         return replace(found, parameters=names)
     embedded = _embedded(whole)
+    _refuse_unheard(hints, embedded.topks if embedded is not None else (), found.reason)
     if embedded is not None:
         return embedded
     if has_operator(whole):
@@ -163,6 +171,17 @@ def _query(piece: Piece) -> Statement:
         if rewritten is not None:
             return Passthrough(text=rewritten, rewritten=True, why_not=found.reason)
     return Passthrough(text=piece.text, why_not=found.reason)
+
+
+def _refuse_unheard(hints: list[Hints], topks: Sequence[TopK], reason: str) -> None:
+    """Raise for a plan that is asked of a select which DuckDB answers; exact recall is any."""
+    unheard = list(hints)
+    for topk in topks:
+        if topk.hints:
+            unheard.remove(topk.hints)
+    for plan in (dict(h).get("plan", "auto") for h in unheard):
+        if plan not in ("auto", "exact"):
+            raise ProgrammingError(f"plan {plan} cannot run: {reason}", hint="take the hint away")
 
 
 def _after_with(piece: Piece) -> tuple[Piece, str, frozenset[str]]:
@@ -225,6 +244,8 @@ def _embedded(piece: Piece) -> Embedded | None:
 
 
 def _write(piece: Piece) -> Statement:
+    if _has_distance(piece):
+        _refuse_unheard(all_hints(piece), (), "DuckDB runs a statement that writes")
     write = write_of(piece)
     text, rewritten = piece.text, False
     if has_operator(piece):
@@ -287,7 +308,10 @@ def _explain(piece: Piece) -> Statement:
         analyze = True
     if cursor.done:
         raise cursor.error("a statement expected after EXPLAIN")
-    inner = _statement(piece_of(piece.text[piece.tokens[cursor.i].start :]))
+    start = piece.tokens[cursor.i].start
+    if _has_distance(piece):
+        refuse_before(piece.text, 0, start)
+    inner = _statement(piece_of(piece.text[start:]))
     return Explain(statement=inner, analyze=analyze, json=as_json, text=piece.text)
 
 

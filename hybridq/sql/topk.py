@@ -34,6 +34,7 @@ from hybridq.nodes import (
     TopK,
 )
 from hybridq.sql.dialect import generate, parse_tree
+from hybridq.sql.hints import hints_of
 from hybridq.sql.lexical import Piece, piece_of
 from hybridq.sql.operators import has_operator
 from hybridq.sql.predicate import condition_of, conjuncts, strip, value_of
@@ -151,6 +152,7 @@ def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozen
         parameters=(),
         unqualified=unqualified | outer,
         where_aliases=frozenset(used),
+        hints=hints_of(piece),
     )
 
 
