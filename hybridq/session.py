@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
 
 import duckdb
 
 from hybridq.errors import Error, OperationalError, ProgrammingError
-from hybridq.exec import dml, query, statements
+from hybridq.exec import dml, query, recall, statements
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
 from hybridq.exec.names import Names
@@ -64,6 +64,7 @@ class Session:
         self, instance: Instance, *, autocommit: bool = True, progress: Progress | None = None
     ) -> None:
         self.instance = instance
+        recall.register(instance.functions, lambda: _helper(instance))
         self.duck = instance.new_session()
         self.settings = Settings()
         self.autocommit = autocommit
@@ -378,3 +379,13 @@ class Session:
         self.rollback()
         self.duck.close()
         self.instance.close()
+
+
+@contextlib.contextmanager
+def _helper(instance: Instance) -> Iterator[Session]:
+    """Give a session to a function that runs inside a statement of another one."""
+    session = Session(instance)
+    try:
+        yield session
+    finally:
+        session.duck.close()
