@@ -154,15 +154,47 @@ class TopK:
     hints: tuple[tuple[str, Any], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class OuterColumn:
+    """A column of the rows before a LATERAL, as written, and the parameter in its place."""
+
+    name: ParameterName
+    text: str
+    qualifier: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerRow:
+    """`FROM source, LATERAL (TopK)`: a TopK for each row of what stands before it.
+
+    In `topk` columns of those rows are parameters; `text` is the select as DuckDB has it. `source`
+    is the FROM before it, of `tables`, with `with_text` before that; it calls `functions`. Of the
+    WHERE around it `where` are conjuncts over the source alone; those of `perhaps` may be. `some`
+    marks a source with LIMIT or the like: which rows it gives may be left open.
+    """
+
+    topk: TopK
+    outer: tuple[OuterColumn, ...]
+    text: str
+    with_text: str
+    source: str
+    tables: tuple[TableName, ...]
+    functions: frozenset[str]
+    some: bool
+    where: tuple[str, ...]
+    perhaps: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
     """A statement with TopK selects inside: the text between them, and they themselves.
 
     `pieces` has one more entry than `topks`; the i-th select stands between pieces i and i+1.
+    `fallback` is the whole of it in DuckDB's SQL.
     """
 
     pieces: tuple[str, ...]
-    topks: tuple[TopK, ...]
+    topks: tuple[TopK | PerRow, ...]
     fallback: str
 
 

@@ -20,7 +20,7 @@ from typing import Any, assert_never
 import duckdb
 
 from hybridq.errors import Error, OperationalError, ProgrammingError
-from hybridq.exec import dml, query, recall, statements
+from hybridq.exec import dml, embedded, explain, query, recall, statements
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
 from hybridq.exec.names import Names
@@ -73,6 +73,7 @@ class Session:
         self._statements: dict[str, tuple[sql.Parsed, ...]] = {}
         self._pending: weakref.ref[Pending] | None = None
         self.standard_order = True
+        self.once: set[str] = set()
         self.environment = Environment(instance)
         self._names = Names(self.duck, instance, self.environment)
 
@@ -137,7 +138,7 @@ class Session:
             case TopK():
                 return query.run_topk(self, statement, parameters)
             case Embedded():
-                return query.run_embedded(self, statement, parameters)
+                return embedded.run_embedded(self, statement, parameters)
             case Passthrough():
                 return dml.run_passthrough(self, statement, parameters)
             case Write():
@@ -146,7 +147,7 @@ class Session:
                 {"begin": self.begin, "commit": self.commit, "rollback": self.rollback}[action]()
                 return Result(None, [])
             case Explain():
-                return statements.explain(self, statement, parameters)
+                return explain.explain(self, statement, parameters)
             case CreateIndex():
                 return statements.create_index(self, statement)
             case DropIndex():
@@ -358,6 +359,9 @@ class Session:
             self.duck.register(name, data)
         except (duckdb.Error, RuntimeError) as error:
             raise translate(error) from error
+        self.once.discard(name.lower())
+        if not hasattr(data, "__len__"):  # a stream of Arrow batches
+            self.once.add(name.lower())
 
     def unregister(self, name: str) -> None:
         """Take such a table away."""

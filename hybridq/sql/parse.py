@@ -6,7 +6,7 @@ first words, and look for TopK selects wherever a distance is mentioned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sqlglot.errors import SqlglotError
@@ -26,7 +26,7 @@ from hybridq.nodes import (
 )
 from hybridq.sql import own
 from hybridq.sql.capture import table_at, write_of
-from hybridq.sql.hints import Hints, all_hints, refuse_before
+from hybridq.sql.hints import all_hints, refuse_before
 from hybridq.sql.lexical import (
     Piece,
     apply_edits,
@@ -39,7 +39,7 @@ from hybridq.sql.lexical import (
     type_edits,
 )
 from hybridq.sql.operators import has_operator, rewrite_operators
-from hybridq.sql.topk import DISTANCE_WORDS, NotTopK, recognise
+from hybridq.sql.queries import has_distance, query, refuse_unheard
 
 _QUERIES = ("SELECT", "WITH", "FROM", "VALUES", "(", "TABLE")
 _DML = ("INSERT", "UPDATE", "DELETE")
@@ -97,7 +97,7 @@ def parse_script(text: str) -> tuple[Parsed, ...]:
 
 
 def _parsed(text: str, before: int, piece: Piece) -> Parsed:
-    if "/*+" in text and _has_distance(piece):
+    if "/*+" in text and has_distance(piece):
         refuse_before(text, before, piece.start)
     line, column = line_and_column(text, piece.start)
     corrected = _corrected(piece)
@@ -124,7 +124,7 @@ def _statement(piece: Piece) -> Statement:
     if word in _DML or (word == "WITH" and _mentions(piece, *_DML, "MERGE")):
         return _write(piece)
     if word in _QUERIES:
-        return _query(piece)
+        return query(piece)
     if word in _DDL:
         return Passthrough(text=piece.text, writes=AnyTable(), schema_change=True)
     if word == "USE":
@@ -142,110 +142,12 @@ def _mentions(piece: Piece, *words: str) -> bool:
     )
 
 
-# -- queries -----------------------------------------------------------------
-
-
-def _has_distance(piece: Piece) -> bool:
-    return has_operator(piece) or any(
-        piece.word(i) in DISTANCE_WORDS for i in range(len(piece.tokens))
-    )
-
-
-def _query(piece: Piece) -> Statement:
-    if not _has_distance(piece):
-        return Passthrough(text=piece.text)
-    hints = all_hints(piece)
-    text, names = named(piece)
-    whole = piece_of(text)
-    body, with_text, ctes = _after_with(whole)
-    found = recognise(body, with_text=with_text, cte_names=ctes)
-    if isinstance(found, TopK):
-        _refuse_unheard(hints, (found,), "it is for a select inside another one")
-        return replace(found, parameters=names)
-    embedded = _embedded(whole)
-    _refuse_unheard(hints, embedded.topks if embedded is not None else (), found.reason)
-    if embedded is not None:
-        return embedded
-    if has_operator(whole):
-        rewritten = rewrite_operators(whole)
-        if rewritten is not None:
-            return Passthrough(text=rewritten, rewritten=True, why_not=found.reason)
-    return Passthrough(text=piece.text, why_not=found.reason)
-
-
-def _refuse_unheard(hints: list[Hints], topks: Sequence[TopK], reason: str) -> None:
-    """Raise for a plan that is asked of a select which DuckDB answers; exact recall is any."""
-    unheard = list(hints)
-    for topk in topks:
-        if topk.hints:
-            unheard.remove(topk.hints)
-    for plan in (dict(h).get("plan", "auto") for h in unheard):
-        if plan not in ("auto", "exact"):
-            raise ProgrammingError(f"plan {plan} cannot run: {reason}", hint="take the hint away")
-
-
-def _after_with(piece: Piece) -> tuple[Piece, str, frozenset[str]]:
-    """Split `WITH a AS (…), b AS (…) SELECT …` into the select, the WITH text, and the names."""
-    if piece.word(0) != "WITH":
-        return piece, "", frozenset()
-    names: set[str] = set()
-    i = 1
-    while i < len(piece.tokens):
-        if piece.word(i) == "(":
-            end = closing(piece.tokens, i)
-            if end is None:
-                break
-            i = end + 1
-            continue
-        if piece.word(i) == "SELECT":
-            start = piece.tokens[i].start
-            return piece_of(piece.text[start:]), piece.text[:start], frozenset(names)
-        if piece.word(i + 1) in ("AS", "("):
-            names.add(piece.tokens[i].text.lower())
-        i += 1
-    return piece, "", frozenset()
-
-
-def _embedded(piece: Piece) -> Embedded | None:
-    """Find TopK selects in parentheses, outermost first."""
-    _, _, ctes = _after_with(piece)
-    pieces: list[str] = []
-    topks: list[TopK] = []
-    at = 0
-    i = 0
-    while i < len(piece.tokens):
-        if piece.word(i) == "(" and piece.word(i + 1) == "SELECT":
-            end = closing(piece.tokens, i)
-            if end is None:
-                return None
-            start, stop = piece.tokens[i + 1].start, piece.tokens[end - 1].end + 1
-            inner = piece_of(piece.text[start:stop])
-            found = recognise(inner, cte_names=ctes) if _has_distance(inner) else NotTopK("")
-            if isinstance(found, TopK):
-                _, used = named(inner)
-                pieces.append(piece.text[at:start])
-                topks.append(replace(found, parameters=used))
-                at = stop
-                i = end
-        i += 1
-    if not topks:
-        return None
-    pieces.append(piece.text[at:])
-    if has_operator(piece):
-        fallback = rewrite_operators(piece) or piece.text
-        if any(has_operator(piece_of(p)) for p in pieces if p.strip()):
-            return None
-    else:
-        fallback = piece.text
-    return Embedded(pieces=tuple(pieces), topks=tuple(topks), fallback=fallback)
-
-
 # -- writes ------------------------------------------------------------------
 
 
 def _write(piece: Piece) -> Statement:
-    if _has_distance(piece):
-        _refuse_unheard(all_hints(piece), (), "DuckDB runs a statement that writes")
+    if has_distance(piece):
+        refuse_unheard(all_hints(piece), (), "DuckDB runs a statement that writes")
     write = write_of(piece)
     text, rewritten = piece.text, False
     if has_operator(piece):
@@ -309,7 +211,7 @@ def _explain(piece: Piece) -> Statement:
     if cursor.done:
         raise cursor.error("a statement expected after EXPLAIN")
     start = piece.tokens[cursor.i].start
-    if _has_distance(piece):
+    if has_distance(piece):
         refuse_before(piece.text, 0, start)
     inner = _statement(piece_of(piece.text[start:]))
     return Explain(statement=inner, analyze=analyze, json=as_json, text=piece.text)
