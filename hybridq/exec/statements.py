@@ -109,7 +109,7 @@ def reindex(session: Host, node: Reindex) -> Result:
 
 
 def analyze(session: Host, node: Analyze) -> Result:
-    """ANALYZE: DuckDB's statistics, and the planner's unit costs measured anew."""
+    """ANALYZE: DuckDB's statistics, the stopping rules and the planner's unit costs anew."""
     result = session.run_verbatim(node.text)
     result.drain()
     states = list(session.instance.indexes.values())
@@ -117,6 +117,8 @@ def analyze(session: Host, node: Analyze) -> Result:
         table = session.describe(node.table)
         states = session.instance.indexes_of(table) if table is not None else []
     if states and session.transaction is None:
+        for state in states if not session.instance.read_only else ():
+            session.instance.recalibrate(state, session.progress)
         largest = max(states, key=lambda s: s.snapshot.live_rows)
         session.instance.calibrate(largest)
     return Result(None, [])

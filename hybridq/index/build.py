@@ -32,6 +32,7 @@ from hybridq.storage.segment import Chunks, open_segment, write_segment
 _FORMAT = 3
 _SAMPLE_PER_LIST = 32
 _ITERATIONS = 8
+_SORTED_BY = 4
 _CHUNK_ROWS = 16_384
 SAMPLE_ROWS = 8_192
 MIN_ROWS_FOR_LISTS = 1_000
@@ -58,7 +59,7 @@ class _Layout:
         if nlist > 1:
             kmeans.assign(rows.vectors, self.centroids, labels, metric=int(spec.metric))
         self.row_labels = labels
-        self.vector_order = np.argsort(labels, kind="stable")
+        self.vector_order = np.lexsort([*_within_lists(rows, with_vector), labels])
         self.labels = labels[self.vector_order]
         sizes = np.bincount(labels, minlength=nlist)
         self.list_offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -88,6 +89,19 @@ class _Layout:
             np.maximum.at(radius, labels, away.astype(np.float32))
             at += len(chunk)
         return np.where(np.isfinite(radius), radius, np.inf).astype(np.float32)
+
+
+def _within_lists(rows: Rows, chosen: Int64s) -> list[npt.NDArray[Any]]:
+    """Return the attributes that order the rows of a list, the first one last.
+
+    Any order would do; equal values side by side let zones tell blocks apart. The fewer values an
+    attribute has, the longer are its runs.
+    """
+    sample = rows.keys[:, chosen[:: max(1, len(chosen) // SAMPLE_ROWS)]]
+    first = rows.spec.key_count
+    values = {i: len(np.unique(sample[i])) for i in range(first, len(sample))}
+    ordered = sorted((i for i in values if values[i] > 1), key=values.__getitem__)
+    return [rows.keys[i, chosen] for i in reversed(ordered[:_SORTED_BY])]
 
 
 def _train(vectors: Float32s, nlist: int, metric: Metric, progress: Progress) -> Float32s:

@@ -77,6 +77,9 @@ class IndexSpec:
         return None
 
 
+_KEPT = 256
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
     """Lists to visit by k, target recall and share of passing rows, as natural logarithms.
@@ -103,6 +106,9 @@ class Ladder:
         """Return (shares, lists) for one query, interpolated in k and target."""
         known = self._known.get((k, target))
         if known is None:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+                self._lines.clear()
             known = self._known[k, target] = self._interpolated(k, target)
         return known
 
@@ -125,6 +131,10 @@ class Ladder:
     def _interpolated(
         self, k: int, target: float
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        if k > self.ks[-1]:
+            # As many lists hold k of a share as hold ks[-1] of a share that much smaller.
+            shares, lists = self.for_query(int(self.ks[-1]), target)
+            return shares + np.log(k / self.ks[-1]), lists
         by_k = [
             np.array([np.interp(target, self.targets, row) for row in self.lists[i].T])
             for i in range(len(self.ks))

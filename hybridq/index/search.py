@@ -109,13 +109,13 @@ def positions_by_permutation(part: Part, program: Program, leaf: int) -> Int64s:
     order = part.permutations[int(program.ops[leaf, 1])]
     starts, stops = _ranges(part, program, leaf)
     found = [order[start:stop] for start, stop in zip(starts, stops, strict=True)]
-    positions = np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
-    positions = positions[part.alive[positions] == 1]
-    if program.leaves == 1 or len(positions) == 0:
-        return np.ascontiguousarray(positions)
-    out = np.empty(len(positions), np.int64)
-    count = predicate.filter_positions(part.keys, positions, *program.arrays, out)
-    return out[:count]
+    positions = np.concatenate(found) if found else np.empty(0, np.int64)
+    if program.leaves > 1 and len(positions):
+        # Sorting waits until few are left.
+        out = np.empty(len(positions), np.int64)
+        count = predicate.filter_positions(part.keys, positions, *program.arrays, out)
+        positions = out[:count]
+    return np.sort(positions[part.alive[positions] == 1])
 
 
 def positions_by_mask(part: Part, program: Program, begin: int, end: int) -> Int64s:

@@ -36,10 +36,9 @@ from hybridq.kernels._jit import (
     in_u64_3d,
     out_f32,
     out_i64,
-    strict_kernel,
 )
-from hybridq.kernels.distance import COSINE, IP, L2, fast_dot, fast_squared_l2, squared_norm
-from hybridq.kernels.lists import SAMPLE, cut, lists_needed, score_centroids, sort_lists
+from hybridq.kernels.distance import COSINE, IP, L2, fast_squared_l2, squared_norm
+from hybridq.kernels.lists import SAMPLE, cut, lists_needed, score_centroids, take_lists
 from hybridq.kernels.predicate import MAX_DEPTH, append_rows, block_word
 from hybridq.kernels.rabitq import (
     MIDDLE,
@@ -50,6 +49,7 @@ from hybridq.kernels.rabitq import (
     split_query,
     turn_one,
 )
+from hybridq.kernels.rerank import compact, read_vectors, score_of
 from hybridq.kernels.scan import (
     BLOCKS,
     BLOCKS_SKIPPED,
@@ -59,9 +59,8 @@ from hybridq.kernels.scan import (
     LISTS_VISITED,
     ROWS_EXAMINED,
     ROWS_PASSING,
-    offer_rows,
 )
-from hybridq.kernels.topk import push_bound, sort
+from hybridq.kernels.topk import push_bound
 from hybridq.kernels.zones import fill_sets, may_pass
 
 Float32s = npt.NDArray[np.float32]
@@ -79,19 +78,12 @@ _RUN = 64
 _CHUNK_LISTS = 32
 """Lists, at least, that are put in order at a time."""
 
+_ELSEWHERE = 4.0
+"""If so many times fewer rows pass than do on the whole, the nearest lists tell nothing of where
+the passing rows are: all lists that may hold some are visited."""
+
 _AHEAD = 8  # rows whose codes are asked for before they are needed
 _LARGEST = 1e36  # scores beyond it say nothing
-_SLACK = 1.0 + 1e-5  # covers the rounding of float32 scores
-
-
-@strict_kernel
-def score_of(metric: int, distance: float) -> float:
-    """Return the score that is never below that of a row at `distance`, up to rounding."""
-    if metric == L2:
-        return distance * distance * _SLACK
-    if metric == COSINE:
-        return 2.0 * distance + abs(distance) * 1e-5 + 1e-6
-    return distance + abs(distance) * 1e-5
 
 
 @entry(
@@ -192,6 +184,9 @@ def probe_coded(
     mask_scratch = np.empty(BLOCK, np.int64)
     stack = np.empty(MAX_DEPTH, np.uint64)
     rows = np.empty(_RUN + BLOCK, np.int64)
+    exact_bounds = np.empty(_RUN + BLOCK, np.float64)
+    four_rows = np.empty(4, np.int64)
+    four_values = np.empty(4, np.float32)
     bounds = np.empty(k, np.float32)
     capacity = max(1024, 4 * k)
     found_rows = np.empty(capacity, np.int64)
@@ -224,46 +219,56 @@ def probe_coded(
         chunk = nlist
     spare = np.empty(2 * SAMPLE, np.float32)
     ready = 0
-    visit = 0
+    at = 0
     scanned = 0
     passed = 0
     sets = np.empty(ops.shape[0], np.int64)
     by_set = fill_sets(ops, low, high, sets) and zones.shape[1] > 0
     by_list = ops.shape[0] > 0 and list_zones.shape[1] > 0
-    while visit < nlist:
-        if visit == ready:
-            bound = np.inf if 2 * chunk >= nlist else cut(rough, nlist, chunk, spare)
-            start = ready
-            for c in range(nlist):
-                if taken[c] == 0 and (bound == np.inf or not rough[c] > bound):
-                    taken[c] = 1
-                    order[ready] = c
-                    prefetch(centroids, c, 0)
-                    ready += 1
+    everywhere = False
+    last_chunk = False
+    visited = 0
+    while True:
+        if at == ready:
+            if last_chunk:
+                break
+            last_chunk = 2 * chunk >= nlist
+            bound = np.inf if last_chunk else cut(rough, nlist, chunk, spare)
             chunk *= 3
-            if ready == start:
-                continue
-            for i in range(start, ready):
-                if metric == IP:
-                    dot, _ = fast_dot(unit, centroids, order[i])
-                    order_score[i] = np.float32(-dot)
-                else:
-                    order_score[i] = np.float32(fast_squared_l2(unit, centroids, order[i]))
-                if not order_score[i] < np.inf:  # nor NaN: sorting needs an order
-                    order_score[i] = np.float32(np.inf)
-            sort_lists(order_score, order, start, ready)
-        c = order[visit]
-        list_score = np.float64(order_score[visit])
-        visit += 1
-        counters[LISTS_VISITED] += 1
+            ready = take_lists(
+                metric,
+                unit,
+                centroids,
+                rough,
+                bound,
+                by_list,
+                list_zones,
+                ops,
+                low,
+                high,
+                sets,
+                taken,
+                order,
+                order_score,
+                at,
+                not everywhere,
+            )
+            continue
+        c = order[at]
+        list_score = np.float64(order_score[at])
+        at += 1
+        visited += 1
+        passed_over = c < 0
+        if passed_over:
+            counters[LISTS_SKIPPED] += 1
+            c = ~c
         begin = list_offsets[c]
         end = list_offsets[c + 1]
         scanned += end - begin
-        if by_list and not may_pass(list_zones, c, ops, low, high, sets):
-            counters[LISTS_SKIPPED] += 1
+        if passed_over:
             end = begin
         gap = list_score
-        if metric == IP:
+        if metric == IP and begin < end:
             gap = np.float64(fast_squared_l2(unit, centroids, c))
         gap = np.sqrt(max(gap, 0.0))
         if metric == L2 and filled == k and begin < end:
@@ -320,14 +325,7 @@ def probe_coded(
                     if not upper < np.inf:  # nor may NaN be taken for a bound
                         upper = np.float32(np.inf)
                     if found == capacity:
-                        kept = 0
-                        for j in range(found):
-                            if not found_low[j] > tau:
-                                found_rows[kept] = found_rows[j]
-                                found_low[kept] = found_low[j]
-                                found_high[kept] = found_high[j]
-                                kept += 1
-                        found = kept
+                        found = compact(found_rows, found_low, found_high, found, float(tau))
                         if 2 * found > capacity:
                             capacity *= 2
                             more_rows = np.empty(capacity, np.int64)
@@ -347,54 +345,41 @@ def probe_coded(
                     if filled == k and bounds[0] < tau:
                         tau = bounds[0]
                 count = 0
-        if filled == k and visit >= min_lists:
+        if filled == k and visited >= min_lists and not everywhere:
             if ladder_share.shape[0] == 0:
                 break
+            expected = global_share * scanned
+            if passed + 2.0 * np.sqrt(passed + 1.0) < expected / _ELSEWHERE:
+                everywhere = True
+                chunk = nlist
+                continue
             share = (passed + 0.5 * global_share) / (scanned + 0.5)
             needed = lists_needed(share, ladder_share, ladder_lists, gamma, global_share)
-            if visit >= needed:
+            if visited >= needed:
                 break
+    counters[LISTS_VISITED] += visited
     counters[ROWS_EXAMINED] += scanned
     counters[ROWS_PASSING] += passed
-    # -- vectors: of the rows that are surely wanted, then of those that may be
-    exact_bounds = np.empty(_RUN + BLOCK, np.float64)
-    four_rows = np.empty(4, np.int64)
-    four_values = np.empty(4, np.float32)
-    sure = tau
-    kept = 0
-    for turn in range(2):
-        count = 0
-        for j in range(found):
-            if turn == 0:
-                wanted = not found_high[j] > sure
-            else:
-                wanted = found_high[j] > sure and not found_low[j] > tau
-            if wanted:
-                rows[count] = found_rows[j]
-                count += 1
-            if count == _RUN or (count > 0 and j == found - 1):
-                kept = offer_rows(
-                    metric,
-                    query,
-                    query_square,
-                    vectors,
-                    rows,
-                    count,
-                    exact_bounds,
-                    four_rows,
-                    four_values,
-                    tie,
-                    radius,
-                    radius_inclusive,
-                    k,
-                    kept,
-                    out_distance,
-                    out_tie,
-                    out_position,
-                    counters,
-                )
-                count = 0
-                if kept == k:
-                    tau = min(tau, np.float32(score_of(metric, np.float64(out_distance[0]))))
-    sort(out_distance, out_tie, out_position, kept)
-    return kept
+    return read_vectors(
+        metric,
+        query,
+        query_square,
+        vectors,
+        found_rows,
+        found_low,
+        found_high,
+        found,
+        float(tau),
+        exact_bounds,
+        four_rows,
+        four_values,
+        rows,
+        tie,
+        radius,
+        radius_inclusive,
+        k,
+        out_distance,
+        out_tie,
+        out_position,
+        counters,
+    )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.kernels._intrinsics import BLOCK
+from hybridq.kernels._intrinsics import BLOCK, prefetch
 from hybridq.kernels._jit import kernel, strict_kernel
+from hybridq.kernels.distance import IP, fast_dot, fast_squared_l2
 from hybridq.kernels.rabitq import block_scores
+from hybridq.kernels.zones import may_pass
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
+Uint8s = npt.NDArray[np.uint8]
 Uint64s = npt.NDArray[np.uint64]
 
 SAMPLE = 256
@@ -130,6 +133,56 @@ def sort_lists(scores: Float32s, lists: Int64s, start: int, stop: int) -> None:
             at -= 1
         scores[at] = score
         lists[at] = which
+
+
+@kernel
+def take_lists(
+    metric: int,
+    unit: Float32s,
+    centroids: Float32s,
+    rough: Float32s,
+    bound: float,
+    by_list: bool,
+    list_zones: Int64s,
+    ops: Int64s,
+    low: Int64s,
+    high: Int64s,
+    sets: Int64s,
+    taken: Uint8s,
+    order: Int64s,
+    scores: Float32s,
+    start: int,
+    mention: bool,
+) -> int:
+    """Append the lists not `taken` with a rough score up to `bound` to `order`, nearest first.
+
+    Returns their end in `order` and `scores`, which begin at `start`. A list c whose zones let no
+    row pass (if `by_list`) is appended as ~c with its rough score if `mention`, else left out.
+    """
+    ready = start
+    for c in range(centroids.shape[0]):
+        if taken[c] == 0 and not rough[c] > bound:
+            taken[c] = 1
+            if by_list and not may_pass(list_zones, c, ops, low, high, sets):
+                if mention:
+                    order[ready] = ~c
+                    scores[ready] = rough[c]
+                    ready += 1
+                continue
+            order[ready] = c
+            prefetch(centroids, c, 0)
+            ready += 1
+    for i in range(start, ready):
+        if order[i] >= 0:
+            if metric == IP:
+                dot, _ = fast_dot(unit, centroids, order[i])
+                scores[i] = np.float32(-dot)
+            else:
+                scores[i] = np.float32(fast_squared_l2(unit, centroids, order[i]))
+        if not scores[i] < np.inf:  # nor NaN: sorting needs an order
+            scores[i] = np.float32(np.inf)
+    sort_lists(scores, order, start, ready)
+    return ready
 
 
 @strict_kernel

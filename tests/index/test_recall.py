@@ -188,13 +188,8 @@ CONDITIONS = {
 }
 
 
-FAR = "the stopping rule's gamma is a constant, not calibrated on predicates that hold far rows"
-
-
 @pytest.mark.parametrize("name", [n for n in CONDITIONS if n != "none"])
-def test_recall_reaches_the_target(table, name, request):
-    if name == "other side" or (name == "other cluster" and table.metric != "l2"):
-        request.applymarker(pytest.mark.xfail(reason=FAR, strict=True))
+def test_recall_reaches_the_target(table, name):
     assert table.recall(CONDITIONS[name](table)) >= 0.95
 
 
