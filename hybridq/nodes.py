@@ -132,6 +132,8 @@ class SortKey:
 class TopK:
     """`SELECT items FROM table WHERE … ORDER BY distance, sort_keys LIMIT limit OFFSET offset`.
 
+    Without a limit (None) it is every row within the radius, which then is not None.
+
     Texts have their parameters named ($hq1 …). `fallback` is the whole statement in DuckDB's
     SQL with distance operators as functions; `with_text` the WITH clause before it, if any.
     `where_aliases` are aliases the WHERE was read to mean: a column of that name would win.
@@ -144,7 +146,7 @@ class TopK:
     radius: Radius | None
     distance: Distance
     sort_keys: tuple[SortKey, ...]
-    limit: Value
+    limit: Value | None
     offset: Value | None
     fallback: str
     with_text: str

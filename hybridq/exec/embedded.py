@@ -9,12 +9,12 @@ import duckdb
 
 from hybridq.errors import Error
 from hybridq.exec.bind import BoundTopK
-from hybridq.exec.decide import decide
 from hybridq.exec.executor import Run
 from hybridq.exec.host import Host, Parameters, given_for, named_values, settings_of
 from hybridq.exec.per_row import CHANGED, answer_per_row
 from hybridq.exec.prepare import Unbound
 from hybridq.exec.query import answer, bind_topk, with_key_order, with_lists
+from hybridq.exec.ranged import decided
 from hybridq.exec.result import Result, typed_select
 from hybridq.nodes import Embedded, PerRow, TopK
 from hybridq.plan.choose import by_duckdb
@@ -60,7 +60,7 @@ def _answer(session: Host, topk: TopK, values: Mapping[str, Any], view: str) -> 
     if not isinstance(bound, BoundTopK):
         _refuse_hint(session, topk, bound)
         return None
-    decision = decide(bound, settings_of(session, topk), session.instance.unit)
+    decision = decided(session, bound)
     if isinstance(decision.plan, Exact) and decision.plan.by_duckdb:
         return None
     answered = answer(session, bound, decision, Run())

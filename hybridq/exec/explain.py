@@ -122,7 +122,7 @@ def _explained(
         table=topk.table.sql(),
         index=bound.spec.name if bound is not None else None,
         metric=topk.distance.metric.name.lower(),
-        limit=bound.limit if bound is not None else None,
+        limit=bound.limit if bound is not None and topk.limit is not None else None,
         filters=[re.sub(r"\$hq\d+", "?", c.text) for c in topk.conjuncts],
         covered=bound is not None and not _by_duckdb(decision) and is_covered(bound),
         decision=decision,

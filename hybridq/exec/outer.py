@@ -153,9 +153,9 @@ def _collated(
     if not columns:
         return None
     # The type of CASE has the column's collation; without one both tests are false.
+    typed = "CASE WHEN false THEN {} ELSE '{}' END"
     tests = ", ".join(
-        f"'a' < CASE WHEN false THEN {c} ELSE 'B' END OR 'á' = CASE WHEN false THEN {c} ELSE 'a' END"
-        for c in columns
+        f"'a' < {typed.format(c, 'B')} OR 'á' = {typed.format(c, 'a')}" for c in columns
     )
     text = f"{node.with_text}SELECT {tests} FROM {node.source}{_where(conditions)} LIMIT 1"
     rows = session.query(text, given_for(text, values))[1]

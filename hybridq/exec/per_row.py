@@ -22,13 +22,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hybridq.exec.bind import BoundTopK, bind
-from hybridq.exec.decide import decide
 from hybridq.exec.evaluate import Ahead
-from hybridq.exec.executor import Run, execute
-from hybridq.exec.host import Host, given_for, settings_of
+from hybridq.exec.executor import Run
+from hybridq.exec.host import Host, given_for
 from hybridq.exec.keys import positions_by_duckdb
 from hybridq.exec.outer import Outer, read_outer
 from hybridq.exec.prepare import FromIndex, FromTable, IfSameQuery, Prepared, TheDistance, Unbound
+from hybridq.exec.ranged import decided, find
 from hybridq.exec.result import Field, arrow_column
 from hybridq.index.hits import Hits, column_values
 from hybridq.index.ivf import Int64s, Snapshot
@@ -72,13 +72,12 @@ def prepare_searches(
         return outer
     snapshot = session.instance.snapshot(prepared.state)
     done = Searches(prepared, outer, [], [], [], [], [])
-    settings = settings_of(session, node.topk)
     for i, row in enumerate(outer.rows):
         bound = _bound(session, prepared, snapshot, {**values, **row})
         if isinstance(bound, Unbound):
             done.left.append(i)
             continue
-        decision = decide(bound, settings, session.instance.unit)
+        decision = decided(session, bound)
         if not bound.compiled:
             if any(as_written(c.text, node.outer, _NONE * len(node.outer)) != c.text
                    for c in bound.opaque):  # fmt: skip
@@ -129,7 +128,10 @@ def answer_per_row(
     done = prepare_searches(session, node, values)
     if isinstance(done, Unbound):
         return done
-    hits = _run(session, done)
+    searched = _run(session, done)
+    hits = [h for h in searched if h is not None]
+    if len(hits) < len(searched):
+        return Unbound("too many rows are within the radius")
     counts = np.array([len(h) for h in hits], np.int64)
     ordinal = np.repeat(np.array(done.ordinals, np.int64), counts)
     view = f"__hybridq_outer{number}"
@@ -163,7 +165,7 @@ def answer_per_row(
 # -- searching -----------------------------------------------------------------
 
 
-def _run(session: Host, done: Searches) -> list[Hits]:
+def _run(session: Host, done: Searches) -> list[Hits | None]:
     """Run every search; kernels release the GIL, what asks DuckDB stays on this thread."""
     done.runs.extend(Run() for _ in done.bound)
     positions: dict[int, list[Int64s]] = {}
@@ -175,9 +177,8 @@ def _run(session: Host, done: Searches) -> list[Hits]:
             positions[key] = positions_by_duckdb(bound, session.query_arrow)
         return positions[key]
 
-    def one(i: int) -> Hits:
-        plan = done.decisions[i].plan
-        return execute(plan, done.bound[i], by_duckdb, done.runs[i])
+    def one(i: int) -> Hits | None:
+        return find(done.decisions[i], done.bound[i], by_duckdb, done.runs[i])
 
     count = len(done.bound)
     alone = any(not b.compiled for b in done.bound) or count < _MIN_FOR_THREADS

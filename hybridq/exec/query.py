@@ -7,9 +7,8 @@ from typing import Any
 
 from hybridq.errors import ProgrammingError
 from hybridq.exec.bind import BoundTopK, bind
-from hybridq.exec.decide import decide
 from hybridq.exec.evaluate import Ahead
-from hybridq.exec.executor import Run, execute
+from hybridq.exec.executor import Run
 from hybridq.exec.host import (
     Host,
     Parameters,
@@ -20,6 +19,7 @@ from hybridq.exec.host import (
 from hybridq.exec.keys import positions_by_duckdb
 from hybridq.exec.output import assemble, output_labels
 from hybridq.exec.prepare import Unbound
+from hybridq.exec.ranged import decided, find
 from hybridq.exec.result import Field, Result, Row
 from hybridq.index.ivf import Snapshot
 from hybridq.nodes import DistanceItem, Parameter, QueryValue, TopK, quote
@@ -72,7 +72,7 @@ def plan(session: Host, topk: TopK, parameters: Parameters) -> tuple[BoundTopK |
     bound = bind_topk(session, topk, named_values(parameters))
     if isinstance(bound, Unbound):
         return None, by_duckdb(bound.reason, settings_of(session, topk), forced_allowed=False)
-    return bound, decide(bound, settings_of(session, topk), session.instance.unit)
+    return bound, decided(session, bound)
 
 
 def bind_topk(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | Unbound:
@@ -114,7 +114,9 @@ def answer(
     def positions(b: BoundTopK) -> Any:
         return positions_by_duckdb(b, session.query_arrow)
 
-    hits = execute(decision.plan, bound, positions, run)
+    hits = find(decision, bound, positions, run)
+    if hits is None:
+        return None
     return assemble(bound, hits, session.query, session.register_view)
 
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from hybridq.errors import ProgrammingError
 from hybridq.nodes import Embedded, Passthrough, PerRow, Statement, TopK
+from hybridq.sql.distances import DISTANCE_WORDS
 from hybridq.sql.hints import Hints, all_hints
 from hybridq.sql.lateral import is_lateral, recognise_per_row
 from hybridq.sql.lexical import Piece, closing, named, piece_of
 from hybridq.sql.nearest import as_lateral
 from hybridq.sql.operators import has_operator, rewrite_operators
-from hybridq.sql.topk import DISTANCE_WORDS, NotTopK, recognise
+from hybridq.sql.topk import NotTopK, recognise
 
 
 def has_distance(piece: Piece) -> bool:
