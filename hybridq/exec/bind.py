@@ -128,6 +128,8 @@ def bind(
         if isinstance(found, Unbound):
             return found
         radius = found
+    if topk.limit is None and radius == _NO_RADIUS:
+        return Unbound("nothing bounds the distance")
     if prepared.refused is not None:
         return prepared.refused
     snapshot = take_snapshot()
@@ -155,6 +157,7 @@ def bind(
 
 
 def _counts(topk: TopK, parameters: Mapping[str, Any]) -> tuple[int, int] | Unbound:
+    assert topk.limit is not None
     limit = count_of(topk.limit, parameters, "LIMIT")
     offset = 0 if topk.offset is None else count_of(topk.offset, parameters, "OFFSET")
     if limit is None:

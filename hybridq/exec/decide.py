@@ -31,11 +31,17 @@ def decide(bound: BoundTopK, settings: Settings, unit: UnitCosts) -> Decision:
 
 
 def _decide(bound: BoundTopK, settings: Settings, unit: UnitCosts) -> Decision:
-    target = settings.recall
-    if bound.spec.recall is not None and settings.recall == _DEFAULT_RECALL:
-        target = bound.spec.recall
+    target = target_of(bound, settings)
     costs = REFERENCE if settings.calibration == "reference" else unit
     return choose(statistics(bound, target), settings, costs, target=target)
+
+
+def target_of(bound: BoundTopK, settings: Settings) -> float:
+    """Return the recall to reach: the hint's, the session's, or the index's own."""
+    own = bound.spec.recall
+    if own is None or settings.recall != _DEFAULT_RECALL:
+        return settings.recall
+    return settings.recall if any(name == "recall" for name, _ in bound.topk.hints) else own
 
 
 def statistics(bound: BoundTopK, target: float) -> Statistics:
