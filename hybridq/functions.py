@@ -7,6 +7,7 @@ DuckDB as text; the error itself is kept here for the session to raise.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,19 +25,22 @@ from hybridq.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Macro:
-    """A SQL macro; `schema` None makes it temporary, on every connection."""
+    """A SQL macro; `schema` None makes it temporary, on every connection; `table`: of a table."""
 
     schema: str | None
     name: str
     parameters: tuple[str, ...]
     body: str
+    table: bool = False
 
     def sql(self) -> str:
         """Return the statement that creates it."""
         place = f"{quote(self.schema)}." if self.schema is not None else ""
         kind = "MACRO" if self.schema is not None else "TEMP MACRO"
         parameters = ", ".join(self.parameters)
-        return f"CREATE OR REPLACE {kind} {place}{quote(self.name)}({parameters}) AS {self.body}"
+        name = f"{place}{quote(self.name)}({parameters})"
+        what = "TABLE " if self.table else ""
+        return f"CREATE OR REPLACE {kind} {name} AS {what}{self.body}"
 
 
 class FunctionContext:
@@ -79,6 +83,10 @@ class Functions:
         """The database the plug-in is being loaded into."""
         return self._context
 
+    def knows(self, name: str) -> bool:
+        """Tell whether the scalar function `name` was added."""
+        return name in self._names
+
     def scalar(
         self,
         name: str,
@@ -95,9 +103,18 @@ class Functions:
         types: list[Any] | None = (
             None if parameters is None else [duckdb.sqltype(p) for p in parameters]
         )
+        guarded = self._guarded(function)
+        if parameters is not None:
+            # DuckDB counts the parameters of a function by its signature.
+            guarded.__signature__ = inspect.Signature(  # type: ignore[attr-defined] # read by inspect
+                [
+                    inspect.Parameter(f"a{i}", inspect.Parameter.POSITIONAL_ONLY)
+                    for i in range(len(parameters))
+                ]
+            )
         self._duck.create_function(
             name,
-            self._guarded(function),
+            guarded,
             types,
             duckdb.sqltype(returns),
             type=PythonUDFType.ARROW,
@@ -108,10 +125,12 @@ class Functions:
         if reads_images:
             self.image_functions.add(name.upper())
 
-    def macro(self, name: str, parameters: Sequence[str], body: str) -> None:
-        """Add the SQL macro `name`."""
+    def macro(
+        self, name: str, parameters: Sequence[str], body: str, *, table: bool = False
+    ) -> None:
+        """Add the SQL macro `name`; that of a table has a query for its body."""
         schema, _, bare = name.rpartition(".")
-        macro = Macro(schema or None, bare, tuple(parameters), body)
+        macro = Macro(schema or None, bare, tuple(parameters), body, table)
         if any(name in body.upper() for name in self.image_functions):
             self.image_functions.add(bare.upper())
         self.macros = [m for m in self.macros if (m.schema, m.name) != (macro.schema, bare)]

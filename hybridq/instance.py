@@ -31,7 +31,6 @@ from hybridq.errors import (
 )
 from hybridq.functions import Functions
 from hybridq.index import maintain
-from hybridq.index.build import open_part
 from hybridq.index.ivf import IndexSpec, Snapshot
 from hybridq.index.measure import unit_costs
 from hybridq.index.state import IndexState
@@ -39,7 +38,7 @@ from hybridq.nodes import CreateIndex
 from hybridq.pipelines import StoredPipelines
 from hybridq.plan.cost import UnitCosts
 from hybridq.progress import NoProgress, Progress
-from hybridq.segments import build_segment, remove_leftovers
+from hybridq.segments import build_segment, load_part, recalibrate, remove_leftovers
 from hybridq.storage import manifest, signature
 from hybridq.storage.database import open_duckdb
 from hybridq.storage.files import OsFiles
@@ -120,6 +119,8 @@ class Instance:
     def _load(self, before: list[int]) -> None:
         if not manifest.has_manifest(self.duck):
             return
+        if not self.read_only:
+            manifest.create_manifest(self.duck)
         for name in manifest.extensions(self.duck):
             extensions.load(name)(self.functions)
         costs = manifest.calibration(self.duck)
@@ -136,12 +137,12 @@ class Instance:
 
     def _load_index(self, row: IndexRow, spec: IndexSpec, *, trusted: bool) -> None:
         """Load one index; an Error leaves it unusable, and DuckDB answers exactly."""
-        if not self._fits(spec):
+        if definition.unfit(spec, self.duck) is not None:
             raise OperationalError(
                 f'index "{row.name}" no longer fits table {spec.schema}.{spec.table}'
             )
         try:
-            part, size = open_part(spec, self.files, self.directory / row.segment)
+            part, size = load_part(self.duck, spec, self.files, self.directory / row.segment)
         except OperationalError as error:
             if self.read_only:
                 raise
@@ -330,12 +331,17 @@ class Instance:
     def calibrate(self, state: IndexState) -> None:
         """Measure the unit costs of this host on an index and keep them."""
         costs = unit_costs(state.snapshot.parts[0])
-        if costs and not self.read_only:
+        if not costs:
+            return
+        self.unit, self.calibrated = _unit(costs), True
+        if not self.read_only:
             with self.duck.cursor() as cursor:
-                manifest.create_manifest(cursor)
                 manifest.put_calibration(cursor, costs)
-        if costs:
-            self.unit, self.calibrated = _unit(costs), True
+
+    def recalibrate(self, state: IndexState, progress: Progress) -> None:
+        """Calibrate the stopping rule of an index anew, on the rows it has now."""
+        with self.lock, self.duck.cursor() as cursor:
+            recalibrate(cursor, state, progress)
 
     # -- snapshots and changes ------------------------------------------------
 
@@ -383,11 +389,6 @@ class Instance:
             self.reindex(state.name, progress)
         except Error as error:
             self._notice(f'index "{state.name}" could not be rebuilt: {error.message}')
-
-    # -- what an index may be over --------------------------------------------
-
-    def _fits(self, spec: IndexSpec) -> bool:
-        return definition.unfit(spec, self.duck) is None
 
 
 def _unit(costs: Mapping[str, float]) -> UnitCosts:

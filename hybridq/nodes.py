@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from hybridq.conditions import Conjunct as Conjunct
 from hybridq.conditions import Constant as Constant
@@ -132,9 +132,12 @@ class SortKey:
 class TopK:
     """`SELECT items FROM table WHERE … ORDER BY distance, sort_keys LIMIT limit OFFSET offset`.
 
+    Without a limit (None) it is every row within the radius, which then is not None.
+
     Texts have their parameters named ($hq1 …). `fallback` is the whole statement in DuckDB's
     SQL with distance operators as functions; `with_text` the WITH clause before it, if any.
     `where_aliases` are aliases the WHERE was read to mean: a column of that name would win.
+    `hints` are settings of this select alone.
     """
 
     table: TableName
@@ -143,13 +146,45 @@ class TopK:
     radius: Radius | None
     distance: Distance
     sort_keys: tuple[SortKey, ...]
-    limit: Value
+    limit: Value | None
     offset: Value | None
     fallback: str
     with_text: str
     parameters: tuple[ParameterName, ...]
     unqualified: frozenset[str]
     where_aliases: frozenset[str]
+    hints: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OuterColumn:
+    """A column of the rows before a LATERAL, as written, and the parameter in its place."""
+
+    name: ParameterName
+    text: str
+    qualifier: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerRow:
+    """`FROM source, LATERAL (TopK)`: a TopK for each row of what stands before it.
+
+    In `topk` columns of those rows are parameters; `text` is the select as DuckDB has it. `source`
+    is the FROM before it, of `tables`, with `with_text` before that; it calls `functions`. Of the
+    WHERE around it `where` are conjuncts over the source alone; those of `perhaps` may be. `some`
+    marks a source with LIMIT or the like: which rows it gives may be left open.
+    """
+
+    topk: TopK
+    outer: tuple[OuterColumn, ...]
+    text: str
+    with_text: str
+    source: str
+    tables: tuple[TableName, ...]
+    functions: frozenset[str]
+    some: bool
+    where: tuple[str, ...]
+    perhaps: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,10 +192,11 @@ class Embedded:
     """A statement with TopK selects inside: the text between them, and they themselves.
 
     `pieces` has one more entry than `topks`; the i-th select stands between pieces i and i+1.
+    `fallback` is the whole of it in DuckDB's SQL.
     """
 
     pieces: tuple[str, ...]
-    topks: tuple[TopK, ...]
+    topks: tuple[TopK | PerRow, ...]
     fallback: str
 
 

@@ -1,18 +1,22 @@
-"""Segment files of a database: build one and name it in the manifest, remove those nobody names."""
+"""Segment files of a database: build, name in the manifest, map, calibrate, remove."""
 
 from __future__ import annotations
 
 import contextlib
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import numpy as np
 
 from hybridq.definition import spec_to_json
 from hybridq.errors import Error
 from hybridq.index import maintain
 from hybridq.index.build import open_part, write_part
 from hybridq.index.ivf import IndexSpec, Part
+from hybridq.index.recall import calibrate, ladder_from_json, ladder_to_json
+from hybridq.index.state import IndexState
 from hybridq.progress import Progress
 from hybridq.storage import manifest
 from hybridq.storage.files import TEMPORARY_SUFFIX, Files
@@ -55,6 +59,32 @@ def build_segment(
             files.remove(path)
         raise
     return part, size, segment
+
+
+def load_part(
+    duck: duckdb.DuckDBPyConnection, spec: IndexSpec, files: Files, path: Path
+) -> tuple[Part, int]:
+    """Map a segment, with the stopping rule that was calibrated last; see `open_part`."""
+    part, size = open_part(spec, files, path)
+    known = manifest.ladder(duck, path.name)
+    return (part if known is None else replace(part, ladder=ladder_from_json(known))), size
+
+
+def recalibrate(duck: duckdb.DuckDBPyConnection, state: IndexState, progress: Progress) -> None:
+    """Calibrate an index's stopping rule on the rows that its segment still has; record it."""
+    part, *deltas = state.snapshot.parts
+    live = np.flatnonzero(part.alive[: part.n_vectors])
+    labels = np.repeat(np.arange(part.nlist, dtype=np.int32), np.diff(part.list_offsets))
+    whole = len(live) == part.n_vectors
+    ladder = calibrate(
+        part.vectors if whole else part.vectors[live],
+        labels if whole else labels[live],
+        part.centroids,
+        part.spec.metric,
+        progress,
+    )
+    manifest.put_ladder(duck, state.segment, ladder_to_json(ladder))
+    state.snapshot = replace(state.snapshot, parts=(replace(part, ladder=ladder), *deltas))
 
 
 def remove_leftovers(duck: duckdb.DuckDBPyConnection, files: Files, directory: Path) -> None:

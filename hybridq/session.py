@@ -13,14 +13,15 @@ A session owns one DuckDB connection and is used by one thread at a time.
 from __future__ import annotations
 
 import contextlib
+import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
 
 import duckdb
 
 from hybridq.errors import Error, OperationalError, ProgrammingError
-from hybridq.exec import dml, query, statements
+from hybridq.exec import dml, embedded, explain, query, recall, statements
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
 from hybridq.exec.names import Names
@@ -64,6 +65,7 @@ class Session:
         self, instance: Instance, *, autocommit: bool = True, progress: Progress | None = None
     ) -> None:
         self.instance = instance
+        recall.register(instance.functions, lambda: _helper(instance))
         self.duck = instance.new_session()
         self.settings = Settings()
         self.autocommit = autocommit
@@ -72,6 +74,8 @@ class Session:
         self._statements: dict[str, tuple[sql.Parsed, ...]] = {}
         self._pending: weakref.ref[Pending] | None = None
         self.standard_order = True
+        self.threads = os.cpu_count() or 1  # DuckDB's default
+        self.once: set[str] = set()
         self.environment = Environment(instance)
         self._names = Names(self.duck, instance, self.environment)
 
@@ -136,7 +140,7 @@ class Session:
             case TopK():
                 return query.run_topk(self, statement, parameters)
             case Embedded():
-                return query.run_embedded(self, statement, parameters)
+                return embedded.run_embedded(self, statement, parameters)
             case Passthrough():
                 return dml.run_passthrough(self, statement, parameters)
             case Write():
@@ -145,7 +149,7 @@ class Session:
                 {"begin": self.begin, "commit": self.commit, "rollback": self.rollback}[action]()
                 return Result(None, [])
             case Explain():
-                return statements.explain(self, statement, parameters)
+                return explain.explain(self, statement, parameters)
             case CreateIndex():
                 return statements.create_index(self, statement)
             case DropIndex():
@@ -341,9 +345,10 @@ class Session:
         row = first_row(
             self.duck,
             "SELECT lower(current_setting('default_order')), "
-            "lower(current_setting('default_null_order')), current_setting('default_collation')",
+            "lower(current_setting('default_null_order')), current_setting('default_collation'), "
+            "current_setting('threads')",
         )
-        order, nulls, collation = row if row is not None else ("", "", "")
+        order, nulls, collation, self.threads = row if row is not None else ("", "", "", 1)
         self.standard_order = (
             order.startswith("asc") and nulls in ("nulls_last", "last", "nulls last")
         ) and collation in ("", "binary", None)
@@ -357,6 +362,9 @@ class Session:
             self.duck.register(name, data)
         except (duckdb.Error, RuntimeError) as error:
             raise translate(error) from error
+        self.once.discard(name.lower())
+        if not hasattr(data, "__len__"):  # a stream of Arrow batches
+            self.once.add(name.lower())
 
     def unregister(self, name: str) -> None:
         """Take such a table away."""
@@ -378,3 +386,13 @@ class Session:
         self.rollback()
         self.duck.close()
         self.instance.close()
+
+
+@contextlib.contextmanager
+def _helper(instance: Instance) -> Iterator[Session]:
+    """Give a session to a function that runs inside a statement of another one."""
+    session = Session(instance)
+    try:
+        yield session
+    finally:
+        session.duck.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 from hybridq.errors import ProgrammingError
@@ -77,6 +78,17 @@ DESCRIPTIONS = {
 }
 
 
+def checked(name: str, value: Any) -> Any:
+    """Return the value a setting takes; ValueError says what is allowed."""
+    return _CHECKS[name](value)
+
+
+@lru_cache(maxsize=256)
+def hinted(settings: Settings, hints: tuple[tuple[str, Any], ...]) -> Settings:
+    """Return settings as the hints of one select have them: the same object for the same."""
+    return replace(settings, **dict(hints))
+
+
 def is_setting(name: str) -> bool:
     """Tell whether `name` is one of our settings, with or without the prefix `hybridq.`."""
     return _bare(name) in _CHECKS or name.lower().startswith(PREFIX)
@@ -104,12 +116,12 @@ def with_setting(settings: Settings, name: str, value: Any) -> Settings:
     """Return settings with one changed; ProgrammingError names what is allowed."""
     bare = _known(name)
     try:
-        checked = _CHECKS[bare](value)
+        known = _CHECKS[bare](value)
     except ValueError as error:
         raise ProgrammingError(
             f"setting {bare} cannot be {value!r}", hint=f"give {error}"
         ) from error
-    return replace(settings, **{bare: checked})
+    return replace(settings, **{bare: known})
 
 
 def without_setting(settings: Settings, name: str) -> Settings:

@@ -102,6 +102,8 @@ def bind(
     take_snapshot: Callable[[], Snapshot],
     evaluator: Evaluator,
     environment: object,
+    *,
+    threads: int = 1,
 ) -> BoundTopK | Unbound:
     """Bind to values; the snapshot is taken last, and only if the index can answer.
 
@@ -126,6 +128,8 @@ def bind(
         if isinstance(found, Unbound):
             return found
         radius = found
+    if topk.limit is None and radius == _NO_RADIUS:
+        return Unbound("nothing bounds the distance")
     if prepared.refused is not None:
         return prepared.refused
     snapshot = take_snapshot()
@@ -137,7 +141,13 @@ def bind(
     return BoundTopK(
         prepared,
         snapshot,
-        Search(query=vector, k=limit + offset, radius=radius[0], radius_inclusive=radius[1]),
+        Search(
+            query=vector,
+            k=limit + offset,
+            radius=radius[0],
+            radius_inclusive=radius[1],
+            threads=threads,
+        ),
         limit,
         offset,
         where,
@@ -147,6 +157,7 @@ def bind(
 
 
 def _counts(topk: TopK, parameters: Mapping[str, Any]) -> tuple[int, int] | Unbound:
+    assert topk.limit is not None
     limit = count_of(topk.limit, parameters, "LIMIT")
     offset = 0 if topk.offset is None else count_of(topk.offset, parameters, "OFFSET")
     if limit is None:

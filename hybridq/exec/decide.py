@@ -50,14 +50,20 @@ def _decided(
     if known is None:
         if len(decisions) >= _KEPT:
             decisions.clear()
-        target = settings.recall
-        if bound.spec.recall is not None and settings.recall == _DEFAULT_RECALL:
-            target = bound.spec.recall
+        target = target_of(bound, settings)
         costs = REFERENCE if settings.calibration == "reference" else unit
         near = None if step is None else min(1.0, 2.0 ** (step / 2))
         found = statistics(bound, target, rest, near)
         known = decisions[key] = choose(found, settings, costs, target=target)
     return known
+
+
+def target_of(bound: BoundTopK, settings: Settings) -> float:
+    """Return the recall to reach: the hint's, the session's, or the index's own."""
+    own = bound.spec.recall
+    if own is None or settings.recall != _DEFAULT_RECALL:
+        return settings.recall
+    return settings.recall if any(name == "recall" for name, _ in bound.topk.hints) else own
 
 
 def statistics(

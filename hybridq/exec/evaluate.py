@@ -39,13 +39,13 @@ _SIMPLE = (
     *(type(None), bool, int, float, str, bytes, Decimal, uuid.UUID),
     *(dt.date, dt.datetime, dt.time, dt.timedelta, np.generic),
 )
-_CONSTANTS = frozenset((
+CONSTANTS = frozenset((
     "BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER",
     "DOUBLE", "DATE", "TIME", "TIMESTAMP", "VARCHAR", "UUID",
 ))  # fmt: skip
 """Types whose values are compared as a parameter of that Python type is."""
 
-_INFINITE = (dt.date.max, dt.date.min, dt.datetime.max, dt.datetime.min)
+INFINITE = (dt.date.max, dt.date.min, dt.datetime.max, dt.datetime.min)
 """What DuckDB's client makes of infinite dates."""
 
 
@@ -224,11 +224,11 @@ class Ahead:
 def _comparable(own: str, value: Any, kind: AttributeType) -> bool:
     """Tell whether a constant of the SQL type `own` compares as a parameter of its class does."""
     plain = value.replace(tzinfo=None) if isinstance(value, dt.datetime) else value
-    if plain in _INFINITE:
+    if plain in INFINITE:
         return False
     if own.startswith("DECIMAL("):
         return own == kind.sql or int(own[8:].partition(",")[0]) <= 18
-    return own in _CONSTANTS or (own == kind.sql and kind.kind is not Kind.ENUM)
+    return own in CONSTANTS or (own == kind.sql and kind.kind is not Kind.ENUM)
 
 
 def _values(part: Part, position: int, kind: AttributeType) -> pa.Array:

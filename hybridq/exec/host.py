@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 import duckdb
 
-from hybridq.errors import Error
+from hybridq.errors import Error, ProgrammingError
 from hybridq.exec.environment import Environment
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Result, Row
@@ -16,7 +16,8 @@ from hybridq.exec.transaction import Transaction
 from hybridq.instance import Instance
 from hybridq.nodes import Statement, TableName, TopK
 from hybridq.progress import Progress
-from hybridq.settings import Settings
+from hybridq.settings import Settings, hinted
+from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
@@ -32,7 +33,9 @@ class Host(Protocol):
     settings: Settings
     transaction: Transaction | None
     standard_order: bool
+    threads: int
     environment: Environment
+    once: set[str]
 
     @property
     def progress(self) -> Progress:
@@ -105,6 +108,20 @@ def named_values(parameters: Parameters) -> Mapping[str, Any]:
 def shown_parameter(name: str) -> str:
     """Return a parameter's name as it was written."""
     return f"{name[2:]}" if name.startswith("hq") and name[2:].isdigit() else f":{name}"
+
+
+def given_for(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that `text` uses; ProgrammingError if one has no value."""
+    names = lexical.used_parameters(text)
+    for name in names:
+        if name not in values:
+            raise ProgrammingError(f"parameter {shown_parameter(name)} has no value")
+    return {name: values[name] for name in names}
+
+
+def settings_of(session: Host, topk: TopK) -> Settings:
+    """Return the session's settings as the hints of one select have them."""
+    return hinted(session.settings, topk.hints) if topk.hints else session.settings
 
 
 def duck_parameters(parameters: Parameters, *, named: bool) -> Any:

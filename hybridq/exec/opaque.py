@@ -124,6 +124,11 @@ class ByDuckDB:
             return state.version == self._bound.snapshot.version
 
 
+def rest_of(session: Host, bound: BoundTopK) -> Rest | None:
+    """Return what is known of the conjuncts that do not compile, None if there are none."""
+    return ByDuckDB(session, bound).known() if bound.opaque else None
+
+
 def kept_bitmap(session: Host, bound: BoundTopK) -> tuple[Asked, Bitmap] | None:
     """Return a bitmap that is at hand, and what it answers."""
     for asked in _both(session, bound):

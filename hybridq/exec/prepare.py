@@ -44,6 +44,10 @@ _FUNCTION = {
 }
 
 
+RANGE_ROWS = 1024
+"""Rows of a search within a radius to look for first; see `ranged`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unbound:
     """Why the index does not answer."""
@@ -156,6 +160,8 @@ def _parameters_of(conjuncts: Sequence[Conjunct]) -> tuple[str, ...]:
 
 def _counts(topk: TopK) -> tuple[int, int] | None:
     """Return LIMIT and OFFSET where both are constants that nothing is wrong with."""
+    if topk.limit is None:
+        return RANGE_ROWS, 0
     if not isinstance(topk.limit, Constant) or isinstance(topk.offset, Parameter):
         return None
     try:

@@ -7,16 +7,22 @@ from typing import Any
 
 from hybridq.errors import ProgrammingError
 from hybridq.exec.bind import BoundTopK, bind
-from hybridq.exec.decide import decide
 from hybridq.exec.evaluate import Ahead
-from hybridq.exec.executor import Run, execute
-from hybridq.exec.host import Host, Parameters, named_values, shown_parameter
+from hybridq.exec.executor import Run
+from hybridq.exec.host import (
+    Host,
+    Parameters,
+    named_values,
+    settings_of,
+    shown_parameter,
+)
 from hybridq.exec.opaque import ByDuckDB
 from hybridq.exec.output import assemble, output_labels
 from hybridq.exec.prepare import Unbound
-from hybridq.exec.result import Field, Result, Row, typed_select
+from hybridq.exec.ranged import decided, find
+from hybridq.exec.result import Field, Result, Row
 from hybridq.index.ivf import Snapshot
-from hybridq.nodes import DistanceItem, Embedded, Parameter, QueryValue, TopK, quote
+from hybridq.nodes import DistanceItem, Parameter, QueryValue, TopK, quote
 from hybridq.plan.choose import by_duckdb
 from hybridq.plan.physical import Decision, Exact
 from hybridq.sql import lexical
@@ -46,7 +52,7 @@ def _refuse_spare(topk: TopK, values: Mapping[str, Any]) -> None:
         )
 
 
-def _with_lists(topk: TopK, values: Mapping[str, Any]) -> Mapping[str, Any]:
+def with_lists(topk: TopK, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Give query vectors written '{1,2}' as DuckDB reads them: '[1,2]'."""
     distances = [topk.distance, *(i.distance for i in topk.items if isinstance(i, DistanceItem))]
     queries = [d.query.value for d in distances if isinstance(d.query, QueryValue)]
@@ -63,18 +69,14 @@ def _with_lists(topk: TopK, values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def plan(session: Host, topk: TopK, parameters: Parameters) -> tuple[BoundTopK | None, Decision]:
     """Bind and plan a TopK; no binding means that DuckDB answers, for the decision's reason."""
-    bound = _bind(session, topk, named_values(parameters))
+    bound = bind_topk(session, topk, named_values(parameters))
     if isinstance(bound, Unbound):
-        return None, by_duckdb(bound.reason, session.settings, forced_allowed=False)
-    return bound, _decide(session, bound)
+        return None, by_duckdb(bound.reason, settings_of(session, topk), forced_allowed=False)
+    return bound, decided(session, bound)
 
 
-def _decide(session: Host, bound: BoundTopK) -> Decision:
-    rest = ByDuckDB(session, bound).known() if bound.opaque else None
-    return decide(bound, session.settings, session.instance.unit, rest)
-
-
-def _bind(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | Unbound:
+def bind_topk(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | Unbound:
+    """Bind a TopK to values, or say why DuckDB must answer."""
     for name in topk.parameters:
         if name not in values:
             raise ProgrammingError(
@@ -101,7 +103,15 @@ def _bind(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK | U
         return session.instance.snapshot(prepared.state)
 
     evaluator = Ahead(session, values, topk.table)
-    return bind(prepared, values, evaluate, snapshot, evaluator, session.environment.token)
+    return bind(
+        prepared,
+        values,
+        evaluate,
+        snapshot,
+        evaluator,
+        session.environment.token,
+        threads=session.threads,
+    )
 
 
 def answer(
@@ -109,23 +119,23 @@ def answer(
 ) -> tuple[Sequence[Field], list[Row]] | None:
     """Run the plan on the index and return fields and rows; None if DuckDB must answer."""
     table = ByDuckDB(session, bound)
-    hits = execute(decision.plan, bound, table, run)
-    if bound.opaque and not table.is_current():
+    hits = find(decision, bound, table, run)
+    if hits is None or (bound.opaque and not table.is_current()):
         return None
     return assemble(bound, hits, session.query, session.register_view)
 
 
 def _fallback(session: Host, topk: TopK, parameters: Parameters) -> Result:
-    values = _with_lists(topk, named_values(parameters))
+    values = with_lists(topk, named_values(parameters))
     given = {name: values[name] for name in topk.parameters}
     # Describing a table takes the connection, so it comes before the result that stays there.
     table = session.describe(topk.table)
-    text = _with_key_order(session, topk, table)
+    text = with_key_order(session, topk, table)
     result = session.run_duck(text, given or None, read=True)
     return _renamed(result, topk, table)
 
 
-def _with_key_order(session: Host, topk: TopK, table: TableInfo | None) -> str:
+def with_key_order(session: Host, topk: TopK, table: TableInfo | None) -> str:
     """Return the fallback; over an indexed table, ordered by key where all else is equal."""
     states = session.instance.indexes_of(table) if table is not None else []
     if not states:
@@ -133,28 +143,6 @@ def _with_key_order(session: Host, topk: TopK, table: TableInfo | None) -> str:
     alias = quote(topk.table.alias or topk.table.name)
     keys = [f"{alias}.{quote(c.name)} ASC" for c in states[0].spec.key_columns]
     return lexical.with_sort_keys(topk.fallback, keys)
-
-
-def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> Result:
-    """Answer each TopK inside a statement, and let DuckDB run the rest over their rows."""
-    values = named_values(parameters)
-    text = statement.pieces[0]
-    for i, (topk, piece) in enumerate(zip(statement.topks, statement.pieces[1:], strict=True)):
-        bound = _bind(session, topk, values)
-        answered = None
-        if isinstance(bound, BoundTopK):
-            decision = _decide(session, bound)
-            if not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
-                answered = answer(session, bound, decision, Run())
-        if answered is None:
-            # It stays where it is: it may mention names of the statement around it.
-            values = _with_lists(topk, values)
-            text += _with_key_order(session, topk, session.describe(topk.table)) + piece
-            continue
-        name = f"__hybridq_topk{i}"
-        text += typed_select(session.duck, name, *answered) + piece
-    given = {name: values[name] for name in lexical.used_parameters(text)}
-    return session.run_duck(text, given or None, read=True)
 
 
 def _renamed(result: Result, topk: TopK, table: TableInfo | None) -> Result:

@@ -162,7 +162,7 @@ def typed_select(
 ) -> str:
     """Register `rows` as `view` on `duck` and return a SELECT that gives them their types."""
     columns = {
-        f"c{i}": _arrow_column([row[i] for row in rows], field) for i, field in enumerate(fields)
+        f"c{i}": arrow_column([row[i] for row in rows], field) for i, field in enumerate(fields)
     }
     table = pa.table(columns) if columns else pa.table({"c0": pa.array([], pa.int8())})
     duck.register(view, table)
@@ -172,7 +172,8 @@ def typed_select(
     return f"SELECT {casts} FROM {view}"
 
 
-def _arrow_column(values: list[Any], field: Field) -> pa.Array:
+def arrow_column(values: list[Any], field: Field) -> pa.Array:
+    """Return values as Arrow, for DuckDB to cast to the field's type."""
     if field.type == "FLOAT":
         return pa.array(values, pa.float32())
     if field.type == "NULL" or all(v is None for v in values):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import time
-from dataclasses import replace
-
 from hybridq import extensions
 from hybridq.definition import unfit
 from hybridq.errors import (
@@ -13,10 +9,7 @@ from hybridq.errors import (
     OperationalError,
     ProgrammingError,
 )
-from hybridq.exec.executor import Run
-from hybridq.exec.host import Host, Parameters, named_values
-from hybridq.exec.output import is_covered
-from hybridq.exec.query import answer, plan
+from hybridq.exec.host import Host
 from hybridq.exec.result import Field, Result, Row
 from hybridq.exec.transaction import Transaction
 from hybridq.index.state import IndexState
@@ -25,18 +18,12 @@ from hybridq.nodes import (
     CreateExtension,
     CreateIndex,
     DropIndex,
-    Embedded,
-    Explain,
-    Passthrough,
     Reindex,
     ResetSetting,
     SetSetting,
     Show,
-    TopK,
     quote,
 )
-from hybridq.plan.explain import Actual, Explained, as_json, as_text
-from hybridq.plan.physical import Decision, Exact
 from hybridq.settings import (
     is_setting,
     listing,
@@ -122,7 +109,7 @@ def reindex(session: Host, node: Reindex) -> Result:
 
 
 def analyze(session: Host, node: Analyze) -> Result:
-    """ANALYZE: DuckDB's statistics, and the planner's unit costs measured anew."""
+    """ANALYZE: DuckDB's statistics, the stopping rules and the planner's unit costs anew."""
     result = session.run_verbatim(node.text)
     result.drain()
     states = list(session.instance.indexes.values())
@@ -130,6 +117,8 @@ def analyze(session: Host, node: Analyze) -> Result:
         table = session.describe(node.table)
         states = session.instance.indexes_of(table) if table is not None else []
     if states and session.transaction is None:
+        for state in states if not session.instance.read_only else ():
+            session.instance.recalibrate(state, session.progress)
         largest = max(states, key=lambda s: s.snapshot.live_rows)
         session.instance.calibrate(largest)
     return Result(None, [])
@@ -222,95 +211,6 @@ def _show_indexes(session: Host) -> Result:
             )
         )
     return Result(fields, rows)
-
-
-# -- EXPLAIN -----------------------------------------------------------------
-
-
-def explain(session: Host, node: Explain, parameters: Parameters) -> Result:
-    """EXPLAIN: every TopK with its candidates; what is DuckDB's is explained by DuckDB."""
-    statement = node.statement
-    if isinstance(statement, TopK):
-        topks: tuple[TopK, ...] = (statement,)
-    elif isinstance(statement, Embedded):
-        topks = statement.topks
-    else:
-        return _explain_other(session, node, parameters)
-    explained = [_explain_topk(session, t, parameters, analyze=node.analyze) for t in topks]
-    text = as_json(explained) if node.json else as_text(explained)
-    fields = [Field("explain_key", "VARCHAR"), Field("explain_value", "VARCHAR")]
-    return Result(fields, [("hybridq_plan", text)])
-
-
-def _explain_other(session: Host, node: Explain, parameters: Parameters) -> Result:
-    statement = node.statement
-    if isinstance(statement, Passthrough) and statement.writes is None:
-        options = "EXPLAIN " + ("ANALYZE " if node.analyze else "")
-        if node.json:
-            options = f"EXPLAIN ({'ANALYZE, ' if node.analyze else ''}FORMAT JSON) "
-        result = session.run_statement(
-            replace(statement, text=options + statement.text), parameters
-        )
-        if statement.why_not is None or node.json or result.fields is None:
-            return result
-        note = f"Not a TopK of a vector index: {statement.why_not}. DuckDB answers exactly."
-        rows: list[Row] = [("hybridq_plan", note), *result.fetch(None)]
-        return Result(result.fields, rows)
-    if node.analyze:
-        raise NotSupportedError(
-            "EXPLAIN ANALYZE of a statement that writes", hint="EXPLAIN it without ANALYZE"
-        )
-    return session.run_verbatim(node.text, parameters)
-
-
-def _explain_topk(session: Host, topk: TopK, parameters: Parameters, *, analyze: bool) -> Explained:
-    bound, decision = plan(session, topk, parameters)
-    run = Run()
-    actual: Actual | None = None
-    if analyze:
-        if bound is not None and not _by_duckdb(decision):
-            answer(session, bound, decision, run)
-        else:
-            run = _run_by_duckdb(session, topk, parameters)
-    elif _by_duckdb(decision):
-        # Names that do not exist are DuckDB's to explain.
-        given = {name: named_values(parameters)[name] for name in topk.parameters}
-        session.run_duck(f"EXPLAIN {topk.fallback}", given or None, read=True).drain()
-        session.free_connection()
-    if analyze:
-        counters = run.counters.counts()
-        share = counters.passing / counters.examined if counters.examined else None
-        actual = Actual(
-            seconds=run.seconds,
-            rows=run.rows,
-            selectivity=share,
-            lists=counters.lists,
-            blocks=counters.blocks,
-            blocks_skipped=counters.blocks_skipped,
-            codes=counters.codes,
-            reranked=counters.fast_distances,
-            switched=run.switched,
-        )
-    return Explained(
-        table=topk.table.sql(),
-        index=bound.spec.name if bound is not None else None,
-        metric=topk.distance.metric.name.lower(),
-        limit=bound.limit if bound is not None else None,
-        filters=[re.sub(r"\$hq\d+", "?", c.text) for c in topk.conjuncts],
-        covered=bound is not None and not _by_duckdb(decision) and is_covered(bound),
-        decision=decision,
-        actual=actual,
-    )
-
-
-def _by_duckdb(decision: Decision) -> bool:
-    return isinstance(decision.plan, Exact) and decision.plan.by_duckdb
-
-
-def _run_by_duckdb(session: Host, topk: TopK, parameters: Parameters) -> Run:
-    start = time.perf_counter()
-    rows = session.run_statement(topk, parameters).fetch(None)
-    return Run(rows=len(rows), seconds=time.perf_counter() - start)
 
 
 # -- schema changes, bulk writes ---------------------------------------------

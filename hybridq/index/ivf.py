@@ -78,6 +78,9 @@ class IndexSpec:
         return None
 
 
+_KEPT = 256
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
     """Lists to visit by k, target recall and share of passing rows, as natural logarithms.
@@ -104,6 +107,9 @@ class Ladder:
         """Return (shares, lists) for one query, interpolated in k and target."""
         known = self._known.get((k, target))
         if known is None:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+                self._lines.clear()
             known = self._known[k, target] = self._interpolated(k, target)
         return known
 

@@ -8,8 +8,11 @@ to global share (see kernels.scan.probe).
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +22,10 @@ from hybridq.nodes import Metric
 from hybridq.progress import Progress
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 
-QUERIES = 160
+QUERIES = 256
+_LEAST = 3
 KS = (1, 10, 100)
 TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -28,7 +33,7 @@ GAMMA = 0.75
 _LOST_BY_CODES = 0.1
 _EPSILONS = {0.8: 1.2, 0.9: 1.5, 0.95: 1.8, 0.98: 2.2, 0.99: 2.5, 0.999: 3.5}
 _MAX_ROWS = 2_000_000
-_BLOCK = 16
+_BLOCK = 8
 
 
 def epsilon_for(target: float | None) -> float:
@@ -38,6 +43,23 @@ def epsilon_for(target: float | None) -> float:
     """
     wanted = 1.0 if target is None else target
     return next((e for t, e in _EPSILONS.items() if wanted <= t), _EPSILONS[0.999])
+
+
+def ladder_to_json(ladder: Ladder) -> dict[str, Any]:
+    """Return the ladder as plain values."""
+    names = ("ks", "targets", "shares", "lists")
+    return {"gamma": ladder.gamma, **{n: getattr(ladder, n).tolist() for n in names}}
+
+
+def ladder_from_json(values: Mapping[str, Any]) -> Ladder:
+    """Return the ladder that `ladder_to_json` described."""
+    return Ladder(
+        ks=np.array(values["ks"], np.int64),
+        targets=np.array(values["targets"]),
+        shares=np.array(values["shares"]),
+        lists=np.array(values["lists"]),
+        gamma=float(values["gamma"]),
+    )
 
 
 # Huge components overflow float32 sums: such rows are far away, and order among them is nothing.
@@ -64,34 +86,43 @@ def calibrate(
     shares = np.array([s for s in SHARES if s * len(rows) >= 20] or [1.0])
     order = generator.permutation(len(rows))
     subsets = [np.sort(order[: max(1, round(s * len(rows)))]) for s in shares]
-    hits = np.zeros((len(ks), len(shares), len(queries), nlist))
-    passed = np.zeros((len(shares), len(queries), nlist))
-    scanned = np.zeros((len(queries), nlist))
+    hits = np.zeros((len(ks), len(shares), len(queries), nlist), np.float32)
+    visits = np.empty((len(queries), nlist), np.int64)
+    sizes = np.array([np.bincount(row_lists[subset], minlength=nlist) for subset in subsets])
     progress.start("calibrate recall", len(queries))
     try:
         squares = np.einsum("ij,ij->i", rows, rows)
-        for first in range(0, len(queries), _BLOCK):
-            block = queries[first : first + _BLOCK]
-            # One matrix product for many queries: BLAS runs several times faster than row by row.
-            all_scores = _scores(rows[block], rows, squares, metric)
-            all_ranks = np.argsort(_scores(rows[block], centroids, None, metric), axis=1)
-            for i, row in enumerate(block):
-                place = np.empty(nlist, np.int64)
-                place[all_ranks[i]] = np.arange(nlist)
-                scores = all_scores[i]
-                scores[row] = np.inf
-                scanned[first + i] = np.bincount(place[row_lists], minlength=nlist)
-                for s, subset in enumerate(subsets):
-                    places = place[row_lists[subset]]
-                    passed[s, first + i] = np.bincount(places, minlength=nlist)
-                    _count_hits(scores[subset], places, ks, hits[:, s, first + i])
-            progress.advance(len(block))
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for first in range(0, len(queries), _BLOCK):
+                block = queries[first : first + _BLOCK]
+                # One matrix product for many queries: BLAS runs several times faster than by row.
+                scores = _scores(rows[block], rows, squares, metric)
+                scores[np.arange(len(block)), block] = np.inf
+                away = _scores(rows[block], centroids, None, metric)
+                visits[first : first + len(block)] = np.argsort(away, axis=1)
+
+                def work(i: int, first: int = first, scores: Float32s = scores) -> None:
+                    place = np.empty(nlist, np.int64)
+                    place[visits[first + i]] = np.arange(nlist)
+                    for s, subset in enumerate(subsets):
+                        whole = len(subset) == len(rows)
+                        own = scores[i] if whole else scores[i, subset]
+                        nearest = _nearest(own, int(ks.max()))
+                        places = place[row_lists[subset[nearest]]]
+                        _count_hits(places, ks, hits[:, s, first + i])
+
+                for _ in pool.map(work, range(len(block))):
+                    pass
+                progress.advance(len(block))
     finally:
         progress.finish()
+    recall = np.cumsum(hits, axis=3, out=hits)
+    passed = np.array([size[visits] for size in sizes], np.float32)
+    scanned = np.bincount(row_lists, minlength=nlist)[visits].astype(np.float64)
     aims = targets + _LOST_BY_CODES * (1 - targets)
-    lists = _lists_for(np.cumsum(hits, axis=3), aims)
-    seen = _Seen(shares, np.cumsum(passed, axis=2), np.cumsum(scanned, axis=1))
-    lists = _as_stopped(lists, np.cumsum(hits, axis=3), seen, ks, aims)
+    lists = _lists_for(recall, aims)
+    seen = _Seen(shares, np.cumsum(passed, axis=2, out=passed), np.cumsum(scanned, axis=1))
+    lists = _as_stopped(lists, recall, seen, ks, aims)
     known, lists = _extended(np.log(shares), lists, count, nlist)
     return Ladder(
         ks=ks, targets=targets, shares=known, lists=np.ascontiguousarray(lists), gamma=GAMMA
@@ -109,7 +140,7 @@ def _extended(shares: Doubles, lists: Doubles, count: int, nlist: int) -> tuple[
     return np.append(least, shares), np.concatenate([end[:, :, None], lists], axis=2)
 
 
-def _lists_for(recall: Doubles, targets: Doubles) -> Doubles:
+def _lists_for(recall: Floats, targets: Doubles) -> Doubles:
     """Return the log of the lists whose mean recall reaches each target: (k, target, share)."""
     kinds, shares, queries, _ = recall.shape
     lists = np.empty((kinds, len(targets), shares))
@@ -128,12 +159,12 @@ class _Seen:
     """Per share and query, after each visited list: rows that passed, and rows scanned."""
 
     shares: Doubles
-    passed: Doubles
+    passed: Floats
     scanned: Doubles
 
 
 def _as_stopped(
-    lists: Doubles, recall: Doubles, seen: _Seen, ks: npt.NDArray[np.int64], targets: Doubles
+    lists: Doubles, recall: Floats, seen: _Seen, ks: npt.NDArray[np.int64], targets: Doubles
 ) -> Doubles:
     """Raise the ladder until a scan that stops by it reaches the targets.
 
@@ -157,7 +188,7 @@ def _as_stopped(
     return corrected
 
 
-def _reaches(target: float, rung: Doubles, recall: Doubles, seen: _Seen, s: int, k: int) -> bool:
+def _reaches(target: float, rung: Doubles, recall: Floats, seen: _Seen, s: int, k: int) -> bool:
     """Tell whether scans that stop by one rung of the ladder reach `target` on average."""
     queries, nlist = recall.shape
     length = min(nlist, int(4 * np.exp(rung.max())) + 16)
@@ -176,30 +207,35 @@ def _scores(
     queries: Float32s, rows: Float32s, squares: npt.NDArray[np.float32] | None, metric: Metric
 ) -> npt.NDArray[np.float32]:
     """Return values (queries, rows) that order rows by distance, smaller nearer."""
-    dots = queries @ rows.T
+    scores: Float32s = queries @ rows.T
     if metric is Metric.IP:
-        return -dots
+        return np.negative(scores, out=scores)
     if squares is None:
         squares = np.einsum("ij,ij->i", rows, rows)
+    # In place: with millions of rows each copy counts.
     if metric is Metric.COSINE:
-        return np.asarray(-dots / np.sqrt(np.maximum(squares, np.float32(1e-30))), np.float32)
-    return np.asarray(squares - 2 * dots, np.float32)
+        scores /= -np.sqrt(np.maximum(squares, np.float32(1e-30)))
+        return scores
+    scores *= np.float32(-2)
+    scores += squares
+    return scores
 
 
-def _count_hits(
-    scores: npt.NDArray[np.float32],
-    places: npt.NDArray[np.int64],
-    ks: npt.NDArray[np.int64],
-    out: npt.NDArray[np.float64],
-) -> None:
+def _nearest(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
+    """Return the places of the k least finite scores, or of all there are, in order."""
+    k = min(k, int(np.isfinite(scores).sum()))
+    if k == 0:
+        return np.empty(0, np.int64)
+    nearest = np.argpartition(scores, k - 1)[:k]
+    return nearest[np.argsort(scores[nearest], kind="stable")]
+
+
+def _count_hits(places: npt.NDArray[np.int64], ks: npt.NDArray[np.int64], out: Floats) -> None:
     """Add to `out` (len(ks), nlist) the share of the true top k that each visited list holds."""
-    available = int(np.isfinite(scores).sum())
-    largest = min(int(ks.max()), available)
-    if largest == 0:
+    if len(places) == 0:
         out[:, 0] += 1.0
         return
-    nearest = np.argpartition(scores, largest - 1)[:largest]
-    nearest = nearest[np.argsort(scores[nearest], kind="stable")]
     for i, k in enumerate(ks.tolist()):
-        top = nearest[: min(k, largest)]
-        np.add.at(out[i], places[top], 1.0 / len(top))
+        # One neighbour a query says too little: for k = 1 the first three speak.
+        top = places[: max(k, _LEAST)]
+        np.add.at(out[i], top, 1.0 / len(top))

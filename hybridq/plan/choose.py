@@ -163,6 +163,8 @@ def _prefilter(s: Statistics, unit: UnitCosts) -> Candidate:
     rows = max(1, round(s.rows * s.passing))
     best = Prefilter(source="mask" if s.rest is None else "duckdb", estimated_rows=rows)
     cost = cost_of(best, s, unit)
+    if not s.leaves and s.rest is None:  # the same rows, but one by one
+        cost = max(cost, cost_of(Exact(by_duckdb=False), s, unit) + unit.call)
     if s.rest is None and s.narrowest_rows is not None:
         passing = min(rows, s.narrowest_rows)
         enumerated = Prefilter(source="permutation", estimated_rows=passing)

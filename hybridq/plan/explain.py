@@ -45,6 +45,9 @@ class Explained:
     covered: bool
     decision: Decision
     actual: Actual | None
+    recall: float | None = 1.0
+    hints: tuple[tuple[str, Any], ...] = ()
+    for_each: str | None = None
 
 
 def as_json(explained: Sequence[Explained]) -> str:
@@ -64,6 +67,9 @@ def _object(e: Explained) -> dict[str, Any]:
         "limit": e.limit,
         "filters": list(e.filters),
         "covered": e.covered,
+        "recall": e.recall,
+        **({"hints": dict(e.hints)} if e.hints else {}),
+        **({"for_each_row_of": e.for_each} if e.for_each is not None else {}),
         "detail": _detail(d.plan),
         "estimated_selectivity": d.estimated_selectivity,
         "candidates": [
@@ -104,6 +110,12 @@ def _text(e: Explained) -> str:
         f"  Plan: {_plan_line(d.plan)}",
         f"  Reason: {d.reason}",
     ]
+    if e.for_each is not None:
+        lines.append(f"  For each row of: {e.for_each}")
+    if e.hints:
+        lines.append("  Hints: " + " ".join(f"{name}({value})" for name, value in e.hints))
+        recall = {None: "not promised", 1.0: "1, exact"}.get(e.recall, e.recall)
+        lines.append(f"  Recall: {recall}")
     if e.filters:
         lines.append("  Filter: " + " AND ".join(e.filters))
     lines.append(f"  Estimated selectivity: {d.estimated_selectivity:.4g}")

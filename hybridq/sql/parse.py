@@ -26,6 +26,7 @@ from hybridq.nodes import (
 )
 from hybridq.sql import own
 from hybridq.sql.capture import table_at, write_of
+from hybridq.sql.hints import all_hints, refuse_before
 from hybridq.sql.lexical import (
     Piece,
     apply_edits,
@@ -38,7 +39,7 @@ from hybridq.sql.lexical import (
     type_edits,
 )
 from hybridq.sql.operators import has_operator, rewrite_operators
-from hybridq.sql.topk import DISTANCE_WORDS, NotTopK, recognise
+from hybridq.sql.queries import has_distance, query, refuse_unheard
 
 _QUERIES = ("SELECT", "WITH", "FROM", "VALUES", "(", "TABLE")
 _DML = ("INSERT", "UPDATE", "DELETE")
@@ -87,13 +88,17 @@ def parse_script(text: str) -> tuple[Parsed, ...]:
     Text that cannot even be tokenized goes to DuckDB as it is, to be explained by its parser.
     """
     try:
-        return tuple(_parsed(text, piece) for piece in split_script(text))
+        pieces = split_script(text)
     except SqlglotError:
         whole = Passthrough(text=text, writes=AnyTable(), schema_change=True)
         return (Parsed(whole, 1, 1, verbatim=True),)
+    before = [0, *(piece.start + len(piece.text) for piece in pieces)]
+    return tuple(_parsed(text, end, piece) for end, piece in zip(before, pieces, strict=False))
 
 
-def _parsed(text: str, piece: Piece) -> Parsed:
+def _parsed(text: str, before: int, piece: Piece) -> Parsed:
+    if "/*+" in text and has_distance(piece):
+        refuse_before(text, before, piece.start)
     line, column = line_and_column(text, piece.start)
     corrected = _corrected(piece)
     parsed = Parsed(Show("", ""), line, column, verbatim=corrected is piece)
@@ -119,7 +124,7 @@ def _statement(piece: Piece) -> Statement:
     if word in _DML or (word == "WITH" and _mentions(piece, *_DML, "MERGE")):
         return _write(piece)
     if word in _QUERIES:
-        return _query(piece)
+        return query(piece)
     if word in _DDL:
         return Passthrough(text=piece.text, writes=AnyTable(), schema_change=True)
     if word == "USE":
@@ -137,94 +142,12 @@ def _mentions(piece: Piece, *words: str) -> bool:
     )
 
 
-# -- queries -----------------------------------------------------------------
-
-
-def _has_distance(piece: Piece) -> bool:
-    return has_operator(piece) or any(
-        piece.word(i) in DISTANCE_WORDS for i in range(len(piece.tokens))
-    )
-
-
-def _query(piece: Piece) -> Statement:
-    if not _has_distance(piece):
-        return Passthrough(text=piece.text)
-    text, names = named(piece)
-    whole = piece_of(text)
-    body, with_text, ctes = _after_with(whole)
-    found = recognise(body, with_text=with_text, cte_names=ctes)
-    if isinstance(found, TopK):
-        return replace(found, parameters=names)
-    embedded = _embedded(whole)
-    if embedded is not None:
-        return embedded
-    if has_operator(whole):
-        rewritten = rewrite_operators(whole)
-        if rewritten is not None:
-            return Passthrough(text=rewritten, rewritten=True, why_not=found.reason)
-    return Passthrough(text=piece.text, why_not=found.reason)
-
-
-def _after_with(piece: Piece) -> tuple[Piece, str, frozenset[str]]:
-    """Split `WITH a AS (…), b AS (…) SELECT …` into the select, the WITH text, and the names."""
-    if piece.word(0) != "WITH":
-        return piece, "", frozenset()
-    names: set[str] = set()
-    i = 1
-    while i < len(piece.tokens):
-        if piece.word(i) == "(":
-            end = closing(piece.tokens, i)
-            if end is None:
-                break
-            i = end + 1
-            continue
-        if piece.word(i) == "SELECT":
-            start = piece.tokens[i].start
-            return piece_of(piece.text[start:]), piece.text[:start], frozenset(names)
-        if piece.word(i + 1) in ("AS", "("):
-            names.add(piece.tokens[i].text.lower())
-        i += 1
-    return piece, "", frozenset()
-
-
-def _embedded(piece: Piece) -> Embedded | None:
-    """Find TopK selects in parentheses, outermost first."""
-    _, _, ctes = _after_with(piece)
-    pieces: list[str] = []
-    topks: list[TopK] = []
-    at = 0
-    i = 0
-    while i < len(piece.tokens):
-        if piece.word(i) == "(" and piece.word(i + 1) == "SELECT":
-            end = closing(piece.tokens, i)
-            if end is None:
-                return None
-            start, stop = piece.tokens[i + 1].start, piece.tokens[end - 1].end + 1
-            inner = piece_of(piece.text[start:stop])
-            found = recognise(inner, cte_names=ctes) if _has_distance(inner) else NotTopK("")
-            if isinstance(found, TopK):
-                _, used = named(inner)
-                pieces.append(piece.text[at:start])
-                topks.append(replace(found, parameters=used))
-                at = stop
-                i = end
-        i += 1
-    if not topks:
-        return None
-    pieces.append(piece.text[at:])
-    if has_operator(piece):
-        fallback = rewrite_operators(piece) or piece.text
-        if any(has_operator(piece_of(p)) for p in pieces if p.strip()):
-            return None
-    else:
-        fallback = piece.text
-    return Embedded(pieces=tuple(pieces), topks=tuple(topks), fallback=fallback)
-
-
 # -- writes ------------------------------------------------------------------
 
 
 def _write(piece: Piece) -> Statement:
+    if has_distance(piece):
+        refuse_unheard(all_hints(piece), (), "DuckDB runs a statement that writes")
     write = write_of(piece)
     text, rewritten = piece.text, False
     if has_operator(piece):
@@ -287,7 +210,10 @@ def _explain(piece: Piece) -> Statement:
         analyze = True
     if cursor.done:
         raise cursor.error("a statement expected after EXPLAIN")
-    inner = _statement(piece_of(piece.text[piece.tokens[cursor.i].start :]))
+    start = piece.tokens[cursor.i].start
+    if has_distance(piece):
+        refuse_before(piece.text, 0, start)
+    inner = _statement(piece_of(piece.text[start:]))
     return Explain(statement=inner, analyze=analyze, json=as_json, text=piece.text)
 
 

@@ -23,7 +23,6 @@ from hybridq.nodes import (
     DistanceItem,
     ExpressionItem,
     Item,
-    Metric,
     QueryText,
     QueryValue,
     QueryVector,
@@ -32,33 +31,15 @@ from hybridq.nodes import (
     Star,
     TableName,
     TopK,
+    Value,
 )
 from hybridq.sql.dialect import generate, parse_tree
+from hybridq.sql.distances import distance_function
+from hybridq.sql.hints import hints_of
 from hybridq.sql.lexical import Piece, piece_of
 from hybridq.sql.operators import has_operator
 from hybridq.sql.predicate import condition_of, conjuncts, strip, value_of
 from hybridq.sql.slices import Slices
-
-_FUNCTIONS: dict[str, tuple[Metric, bool]] = {
-    "l2_distance": (Metric.L2, False),
-    "array_distance": (Metric.L2, False),
-    "list_distance": (Metric.L2, False),
-    "euclidean_distance": (Metric.L2, False),
-    "cosine_distance": (Metric.COSINE, False),
-    "array_cosine_distance": (Metric.COSINE, False),
-    "list_cosine_distance": (Metric.COSINE, False),
-    "negative_inner_product": (Metric.IP, False),
-    "array_negative_inner_product": (Metric.IP, False),
-    "list_negative_inner_product": (Metric.IP, False),
-    "array_negative_dot_product": (Metric.IP, False),
-    "list_negative_dot_product": (Metric.IP, False),
-    "inner_product": (Metric.IP, True),
-    "array_inner_product": (Metric.IP, True),
-    "list_inner_product": (Metric.IP, True),
-    "array_dot_product": (Metric.IP, True),
-    "list_dot_product": (Metric.IP, True),
-}
-DISTANCE_WORDS = frozenset(name.upper() for name in _FUNCTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,33 +77,30 @@ def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozen
     for clause in ("sample", "with_", "with", "pivots", "into", "locks"):
         if tree.args.get(clause):
             raise _Reject(f"it has a {clause.rstrip('s_').upper()} clause")
-    order = tree.args.get("order")
-    if order is None or not order.expressions:
-        raise _Reject("it has no ORDER BY")
-    if tree.args.get("limit") is None:
-        raise _Reject("it has no LIMIT")
-    limit_node = tree.args["limit"]
-    limit = value_of(limit_node.expression) if isinstance(limit_node, exp.Limit) else None
-    offset_node = tree.args.get("offset")
-    offset = value_of(offset_node.expression) if offset_node is not None else None
-    if limit is None or (offset_node is not None and offset is None):
-        raise _Reject("LIMIT or OFFSET is not a constant or a parameter")
+    limit, offset = _counts(tree)
     slices = Slices(piece)
     aliases = {e.alias.lower(): e.this for e in tree.expressions if isinstance(e, exp.Alias)}
-    distance = _order_distance(order.expressions[0], scope, aliases)
+    where = tree.args.get("where")
+    used: set[str] = set()
+    condition = _without_aliases(where.this, aliases, scope, used) if where is not None else None
+    order = tree.args.get("order")
+    keys = order.expressions if order is not None else []
+    if keys:
+        distance = _order_distance(keys[0], scope, aliases)
+    else:
+        distance = _bounded_distance(condition, slices, scope, limit)
     texts = slices.items(len(tree.expressions))
     if texts is None:
         raise _Reject("its select list could not be told apart")
     items = tuple(
         _item(node, text, scope) for node, text in zip(tree.expressions, texts, strict=True)
     )
-    sort_keys = tuple(_sort_key(e, scope, aliases) for e in order.expressions[1:])
-    where = tree.args.get("where")
-    used: set[str] = set()
-    condition = _without_aliases(where.this, aliases, scope, used) if where is not None else None
+    sort_keys = tuple(_sort_key(e, scope, aliases) for e in keys[1:])
     radius, kept = (
         _where(condition, slices, scope, distance) if condition is not None else (None, ())
     )
+    if limit is None and radius is None:
+        raise _Reject("it has no LIMIT")
     columns = list(tree.find_all(exp.Column))
     # In the select list and the WHERE a column goes before an alias of the same name, and an alias
     # is DuckDB's to resolve; ORDER BY has resolved its aliases above.
@@ -151,7 +129,36 @@ def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozen
         parameters=(),
         unqualified=unqualified | outer,
         where_aliases=frozenset(used),
+        hints=hints_of(piece),
     )
+
+
+def _counts(tree: exp.Select) -> tuple[Value | None, Value | None]:
+    """Return LIMIT and OFFSET; no LIMIT is for a WHERE that bounds the distance."""
+    limit_node, offset_node = tree.args.get("limit"), tree.args.get("offset")
+    limit = value_of(limit_node.expression) if isinstance(limit_node, exp.Limit) else None
+    offset = value_of(offset_node.expression) if offset_node is not None else None
+    if limit_node is None and offset_node is not None:
+        raise _Reject("it has an OFFSET and no LIMIT")
+    if (limit_node is not None and limit is None) or (offset_node is not None and offset is None):
+        raise _Reject("LIMIT or OFFSET is not a constant or a parameter")
+    return limit, offset
+
+
+def _bounded_distance(
+    condition: exp.Expr | None, slices: Slices, scope: _Scope, limit: Value | None
+) -> Distance:
+    """Return the distance of a `distance < r` that stands in for an ORDER BY."""
+    if limit is not None or condition is None:
+        raise _Reject("it has no ORDER BY")
+    for node, _ in conjuncts(condition, slices.where()):
+        plain = strip(node)
+        if isinstance(plain, exp.LT | exp.LTE | exp.GT | exp.GTE):
+            for side in (plain.this, plain.expression):
+                distance = _distance(side, scope)
+                if distance is not None and _radius(node, "", scope, distance) is not None:
+                    return distance
+    raise _Reject("it has no ORDER BY")
 
 
 def _table(tree: exp.Select, cte_names: frozenset[str]) -> TableName:
@@ -211,21 +218,6 @@ def _inside(column: exp.Column, root: exp.Expr) -> bool:
             return False
         node = node.parent
     return False
-
-
-def distance_function(
-    node: exp.Expr,
-) -> tuple[Metric, bool, exp.Expr, exp.Expr] | None:
-    """Return (metric, negated, left, right) of a call of a distance function."""
-    if isinstance(node, exp.EuclideanDistance):
-        return Metric.L2, False, node.this, node.expression
-    if isinstance(node, exp.CosineDistance):
-        return Metric.COSINE, False, node.this, node.expression
-    if isinstance(node, exp.Anonymous) and len(node.expressions) == 2:
-        known = _FUNCTIONS.get(node.name.lower())
-        if known is not None:
-            return known[0], known[1], node.expressions[0], node.expressions[1]
-    return None
 
 
 def _distance(node: exp.Expr, scope: _Scope) -> Distance | None:

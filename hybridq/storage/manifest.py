@@ -5,6 +5,7 @@
     hybridq.extensions         extensions to load at open
     hybridq.pipelines          feature pipelines and their fixed options
     hybridq.calibration        unit costs measured on this host
+    hybridq.ladders            stopping rules calibrated since a segment was written (JSON)
 
 A write and the keys it changed commit in one DuckDB transaction, so an index can always be brought
 up to date: segment, minus the keys in `changes`, plus the current rows of those keys.
@@ -102,6 +103,7 @@ def create_manifest(duck: Duck) -> None:
         "CREATE TABLE IF NOT EXISTS hybridq.extensions (name TEXT PRIMARY KEY)",
         "CREATE TABLE IF NOT EXISTS hybridq.pipelines (name TEXT PRIMARY KEY, options TEXT)",
         "CREATE TABLE IF NOT EXISTS hybridq.calibration (name TEXT PRIMARY KEY, seconds DOUBLE)",
+        "CREATE TABLE IF NOT EXISTS hybridq.ladders (segment TEXT PRIMARY KEY, ladder TEXT)",
     ):
         duck.execute(statement)
 
@@ -172,6 +174,22 @@ def put_calibration(duck: Duck, costs: dict[str, float]) -> None:
     duck.execute("DELETE FROM hybridq.calibration")
     for name, seconds in costs.items():
         duck.execute("INSERT INTO hybridq.calibration VALUES (?, ?)", [name, seconds])
+
+
+def ladder(duck: Duck, segment: str) -> dict[str, Any] | None:
+    """Return the stopping rule calibrated for a segment after it was written."""
+    row = first_row(duck, "SELECT ladder FROM hybridq.ladders WHERE segment = ?", [segment])
+    return None if row is None else dict(json.loads(row[0]))
+
+
+def put_ladder(duck: Duck, segment: str, ladder: dict[str, Any]) -> None:
+    """Record a segment's stopping rule, and forget those of segments that are gone."""
+    duck.execute(
+        "DELETE FROM hybridq.ladders WHERE segment = ? "
+        "OR segment NOT IN (SELECT segment FROM hybridq.indexes)",
+        [segment],
+    )
+    duck.execute("INSERT INTO hybridq.ladders VALUES (?, ?)", [segment, json.dumps(ladder)])
 
 
 def describe(duck: Duck, table: TableName) -> TableInfo | None:

@@ -1,0 +1,58 @@
+"""Searches within a radius: `WHERE distance < r` without LIMIT, every row that matches.
+
+The kernels look for k rows, so k grows until fewer are found. Lists whose bounds lie beyond the
+radius are passed over; every other one is visited, whatever the recall.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hybridq.exec.bind import BoundTopK
+from hybridq.exec.decide import decide
+from hybridq.exec.executor import Run, Table, execute
+from hybridq.exec.host import Host, settings_of
+from hybridq.exec.opaque import rest_of
+from hybridq.index.hits import Hits
+from hybridq.plan.physical import Decision, Exact, Fused
+from hybridq.settings import hinted
+
+_MOST = 65_536
+_GROWTH = 8
+_ALL = (("recall", 1.0), ("nprobe", None))
+
+
+def decided(session: Host, bound: BoundTopK) -> Decision:
+    """Choose the plan of a bound query."""
+    settings, rest = settings_of(session, bound.topk), rest_of(session, bound)
+    if bound.topk.limit is not None:
+        return decide(bound, settings, session.instance.unit, rest)
+    settings = hinted(settings, _ALL)
+    decision = decide(bound, settings, session.instance.unit, rest)
+    if settings.plan != "auto" or not isinstance(decision.plan, Exact) or decision.plan.by_duckdb:
+        return decision
+    return replace(
+        decision,
+        plan=Fused(
+            target=None,
+            nprobe=None,
+            estimated_lists=bound.snapshot.parts[0].nlist,
+            estimated_share=decision.estimated_selectivity,
+        ),
+        name="fused",
+        because=lambda: "every row within the radius; lists beyond it are passed over",
+    )
+
+
+def find(decision: Decision, bound: BoundTopK, table: Table, run: Run) -> Hits | None:
+    """Return the hits; None where so many lie within the radius that DuckDB is as fast."""
+    hits = execute(decision.plan, bound, table, run)
+    if bound.topk.limit is not None:
+        return hits
+    while len(hits) == bound.limit:
+        if bound.limit >= _MOST:
+            return None
+        k = bound.limit * _GROWTH
+        bound = replace(bound, limit=k, search=replace(bound.search, k=k))
+        hits = execute(decision.plan, bound, table, run)
+    return hits
