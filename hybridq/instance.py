@@ -16,8 +16,7 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -36,7 +35,8 @@ from hybridq.index.measure import unit_costs
 from hybridq.index.state import IndexState
 from hybridq.nodes import CreateIndex
 from hybridq.pipelines import StoredPipelines
-from hybridq.plan.cost import UnitCosts
+from hybridq.plan.calibration import calibrated
+from hybridq.plan.cost import REFERENCE
 from hybridq.progress import NoProgress, Progress
 from hybridq.segments import build_segment, load_part, recalibrate, remove_leftovers
 from hybridq.storage import manifest, signature
@@ -89,7 +89,7 @@ class Instance:
         self._builds = itertools.count(1)
         self.epoch = 0
         self.notices: list[str] = []
-        self.unit = UnitCosts()
+        self.unit = REFERENCE
         self.calibrated = False
         before = signature.signature(Path(path))
         self.duck = open_duckdb(path, read_only=read_only)
@@ -124,7 +124,7 @@ class Instance:
         for name in manifest.extensions(self.duck):
             extensions.load(name)(self.functions)
         costs = manifest.calibration(self.duck)
-        self.unit, self.calibrated = _unit(costs), bool(costs)
+        self.unit, self.calibrated = calibrated(costs), bool(costs)
         trusted = self.path == MEMORY or before == signature.recorded(self.directory)
         for row in manifest.indexes(self.duck):
             spec = definition.spec_from_json(row.spec)
@@ -333,7 +333,7 @@ class Instance:
         costs = unit_costs(state.snapshot.parts[0])
         if not costs:
             return
-        self.unit, self.calibrated = _unit(costs), True
+        self.unit, self.calibrated = calibrated(costs), True
         if not self.read_only:
             with self.duck.cursor() as cursor:
                 manifest.put_calibration(cursor, costs)
@@ -389,8 +389,3 @@ class Instance:
             self.reindex(state.name, progress)
         except Error as error:
             self._notice(f'index "{state.name}" could not be rebuilt: {error.message}')
-
-
-def _unit(costs: Mapping[str, float]) -> UnitCosts:
-    known = {f.name for f in fields(UnitCosts)}
-    return UnitCosts(**{name: value for name, value in costs.items() if name in known})

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 
 from hybridq.exec.bind import BoundTopK
 from hybridq.index.ivf import Ladder
+from hybridq.index.measure import LEAST_DIM
 from hybridq.index.selectivity import local_share
 from hybridq.plan.choose import choose
 from hybridq.plan.cost import REFERENCE, Lists, Rest, Statistics, UnitCosts
@@ -34,7 +35,8 @@ def decide(
     known = _decided(bound, settings, unit, rest, None)
     if known.ask_near:
         base = bound.snapshot.parts[0]
-        near = local_share(base, bound.programs[0], bound.search.query)
+        share = bound.where.selectivity.share
+        near = local_share(base, bound.programs[0], bound.search.query, share)
         # In steps, so that plans are chosen but a few times.
         step = round(2 * math.log2(max(near, 1e-9)))
         known = _decided(bound, settings, unit, rest, step)
@@ -75,7 +77,7 @@ def statistics(
     return Statistics(
         rows=bound.snapshot.live_rows,
         delta_rows=bound.snapshot.delta_rows,
-        dim=bound.spec.dim,
+        dim=max(bound.spec.dim, LEAST_DIM),
         nlist=base.nlist,
         leaves=bound.programs[0].leaves,
         share=known.share,
@@ -84,6 +86,7 @@ def statistics(
         k=max(1, bound.wanted),
         rest=rest,
         near=near,
+        runs=known.runs,
         open_lists=known.open_lists,
         open_blocks=known.open_blocks,
     )

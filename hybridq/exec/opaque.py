@@ -155,15 +155,16 @@ def _questions(session: Host, bound: BoundTopK) -> Sequence[Asked]:
     """Return what to ask, in turn, should one fail."""
     alone, whole = _both(session, bound)
     mixed = len(bound.opaque) < len(bound.conjuncts)
-    if mixed and session.transaction is None and is_cheap(session, bound):
+    known = all(calls_of(c.condition) is not None for c in bound.opaque)
+    if mixed and known and session.transaction is None and is_cheap(session, bound):
         return alone, whole
     return (whole,)
 
 
 def is_cheap(session: Host, bound: BoundTopK) -> bool:
-    """Tell whether the conjuncts that do not compile call nothing but DuckDB's own functions."""
+    """Tell whether the conjuncts that do not compile call, as far as known, DuckDB's functions."""
     calls = [calls_of(c.condition) for c in bound.opaque]
-    return all(c is not None and nature_of(session, c).built_in for c in calls)
+    return all(c is None or nature_of(session, c).built_in for c in calls)
 
 
 def _key(session: Host, bound: BoundTopK, conjuncts: Sequence[Conjunct]) -> Hashable | None:

@@ -27,6 +27,9 @@ from hybridq.index.verdicts import Ranges, Rows, join, packed
 from hybridq.kernels import predicate
 
 _MIN_ROWS = 2_000
+LEAST_DIM = 32
+"""Vectors of fewer dimensions cost as much: a row is read in any case."""
+
 _MAX_BYTES = 16 << 20
 CACHED_VALUES = 1 << 20
 """Components of vectors that stay in a cache from query to query."""
@@ -38,7 +41,7 @@ _LARGE_K = 500
 
 def unit_costs(part: Part) -> dict[str, float]:
     """Return measured unit costs in seconds by name; empty for a part too small to measure."""
-    n, d = part.n_vectors, part.spec.dim
+    n, d = part.n_vectors, max(part.spec.dim, LEAST_DIM)
     if n < _MIN_ROWS:
         return {}
     everything = assemble(True)
@@ -121,7 +124,7 @@ def _two_leaves(part: Part) -> Program:
 
 def _coded_costs(part: Part, mask_row: float) -> dict[str, float]:
     """Return the unit costs of scans by codes."""
-    d = part.spec.dim
+    d = max(part.spec.dim, LEAST_DIM)
     everything = assemble(True)
     one, one_counts = _scan(part, everything, 1, 10)
     many, many_counts = _scan(part, everything, _LISTS, 10)

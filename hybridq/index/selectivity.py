@@ -29,15 +29,23 @@ _LOCAL_LISTS = 16
 _LOCAL_ROWS = 32
 """Lists near a query, and rows of each, that tell the share near it."""
 
+_RUN = 32
+"""Rows of the same value that make a run."""
+
+_EXPECTED = 3
+"""Rows, at least, that should have passed where it tells something that none does."""
+
 
 class Selectivity(NamedTuple):
     """The estimated share of rows that pass, and the exact rows of the narrowest leaf.
 
-    Of the lists and blocks, these shares are not ruled out by their zones.
+    Those lie in ascending `runs` where many of them have the same value. Of the lists and blocks,
+    the shares `open_…` are not ruled out by their zones.
     """
 
     share: float
     narrowest_rows: int | None
+    runs: bool
     open_lists: float
     open_blocks: float
 
@@ -45,26 +53,42 @@ class Selectivity(NamedTuple):
 def selectivity(part: Part, program: Program) -> Selectivity:
     """Estimate what passes by the part's sorted permutations, its zones and its sample."""
     if program.leaves == 0 or part.rows == 0:
-        return Selectivity(1.0, None, 1.0, 1.0)
-    share, narrowest_rows = _share(part, program)
-    blocks = _open_share(part.zones, program)
-    return Selectivity(share, narrowest_rows, _open_share(part.list_zones, program), blocks)
-
-
-def _share(part: Part, program: Program) -> tuple[float, int | None]:
+        return Selectivity(1.0, None, False, 1.0, 1.0)
+    lists, blocks = _open_share(part.list_zones, program), _open_share(part.zones, program)
     leaves = _leaf_rows(part, program)
     if not leaves:
-        return sampled_share(part, program), None
+        return Selectivity(sampled_share(part, program), None, False, lists, blocks)
     leaf, rows = min(leaves, key=lambda found: found[1])
+    share = _share(part, program, leaves, leaf, rows)
+    return Selectivity(share, rows, _in_runs(part, program, leaf, rows), lists, blocks)
+
+
+def _share(
+    part: Part, program: Program, leaves: list[tuple[int, int]], leaf: int, rows: int
+) -> float:
+    """Estimate the share that passes, `leaf` having the fewest `rows` of the `leaves`."""
     exact = rows / part.rows
     if program.leaves == 1 or rows == 0:
-        return exact, rows
+        return exact
     if rows * _FEW <= part.rows:
-        return exact * _share_of_leaf(part, program, leaf, rows), rows
+        return exact * _share_of_leaf(part, program, leaf, rows)
     independent = 1.0
     for _, count in leaves:
         independent *= count / part.rows
-    return min(sampled_share(part, program, independent=independent), exact), rows
+    return min(sampled_share(part, program, independent=independent), exact)
+
+
+def _in_runs(part: Part, program: Program, leaf: int, rows: int) -> bool:
+    """Tell whether the rows of a leaf have few values, and so ascend in its permutation."""
+    begin, end = program.ops[leaf, 2:].tolist()
+    if program.leaves == 1 or rows == 0 or end - begin != 1:
+        return False
+    assert part.permutations is not None
+    column = int(program.ops[leaf, 1])
+    (start,), (stop,) = ranges(part, program, leaf)
+    order, keys = part.permutations[column], part.keys[column]
+    values = int(keys[order[stop - 1]]) - int(keys[order[start]]) + 1
+    return values * _RUN <= rows
 
 
 def _open_share(groups: Int64s, program: Program) -> float:
@@ -112,17 +136,23 @@ def share_among(part: Part, program: Program, positions: Int64s) -> float:
     return max(passing, 0.5 if len(positions) < part.rows else 0) / len(positions)
 
 
-def local_share(part: Part, program: Program, query: Float32s) -> float:
-    """Estimate the share that passes among the rows of the lists nearest to the query."""
+def local_share(part: Part, program: Program, query: Float32s, share: float) -> float:
+    """Estimate the share that passes among the rows of the lists nearest to the query.
+
+    `share` is that of all rows, which stands where so few rows as are looked at tell nothing.
+    """
     away = np.empty(part.nlist, np.float32)
     distance.coarse(int(part.spec.metric), query, part.centroids, away)
-    nearest = min(_LOCAL_LISTS, part.nlist)
+    nearest = min(part.nlist, _LOCAL_LISTS, max(_LOCAL_LISTS // 4, part.nlist // 64))
     lists = np.argpartition(away, nearest - 1)[:nearest]
     starts = part.list_offsets[lists]
     sizes = part.list_offsets[lists + 1] - starts
     steps = (np.arange(_LOCAL_ROWS)[:, None] * sizes) // _LOCAL_ROWS
-    positions = (starts + steps)[:, sizes > 0].ravel()
-    return share_among(part, program, positions)
+    positions = np.ascontiguousarray((starts + steps)[:, sizes > 0].ravel())
+    passing = int(predicate.count_passing(part.keys, positions, *program.arrays))
+    if passing == 0 and len(positions) * share < _EXPECTED:
+        return share
+    return max(passing, 0.5) / max(1, len(positions))
 
 
 def narrowest(part: Part, program: Program) -> tuple[int, int] | None:

@@ -64,7 +64,8 @@ def choose(s: Statistics, settings: Settings, unit: UnitCosts, *, target: float)
     if settings.nprobe is not None and fused.plan is not None:
         chosen = replace(fused, plan=_alone(fused.plan))
         return _decision(chosen, lambda: f"SET nprobe = {settings.nprobe}", s, candidates)
-    best = min(candidates, key=lambda c: c.seconds)
+    # Where all compiles, the scan asks the program itself, which is never dearer.
+    best = min(candidates[: None if s.rest is not None else 3], key=lambda c: c.seconds)
     decision = _decision(best, lambda: _reason(best, s), s, candidates)
     every_row = isinstance(best.plan, Exact | Prefilter)
     if every_row and s.near is None and fused.plan is not None and target < 1.0:

@@ -27,6 +27,13 @@ _CLOSED = 0.4
 _MIXED = 1.5
 """What it costs to tell rows apart that pass and others, to where none pass."""
 
+_AMONG = 0.25
+"""What it costs to take a row among the nearest so far, of what a row of the answer does."""
+
+_SPARSE = 0.3
+_IN_RUNS = 0.3
+_SCATTERED = 2.0
+
 _CACHED_VALUES = 1 << 20
 """Components of vectors that stay in a cache from query to query."""
 
@@ -53,7 +60,7 @@ class UnitCosts:
     gather_per_dim: float = 2.8e-10
     gather_cold_per_dim: float = 6.0e-10
     permutation_row: float = 6.0e-9
-    filter_row: float = 7.0e-9
+    filter_row: float = 1.2e-8
     position_row: float = 5.0e-10
     duckdb_call: float = 6.0e-4
     duckdb_row: float = 3.0e-9
@@ -94,7 +101,8 @@ class Statistics:
 
     `share` is the estimated share of rows that pass the compiled leaves, `near` that among the rows
     of the lists nearest to the query, if it was asked for; `narrowest_rows` the exact number of
-    rows of the narrowest leaf, None without permutations. `open_lists` and `open_blocks` are the
+    rows of the narrowest leaf, None without permutations, which lie in `runs` where many have the
+    same value. `open_lists` and `open_blocks` are the
     shares of lists and of blocks that their zones do not rule out.
     """
 
@@ -109,6 +117,7 @@ class Statistics:
     k: int
     rest: Rest | None = None
     near: float | None = None
+    runs: bool = False
     open_lists: float = 1.0
     open_blocks: float = 1.0
 
@@ -122,8 +131,8 @@ def cost_of(plan: PhysicalPlan, s: Statistics, unit: UnitCosts) -> float:
     """Return the estimated seconds of a plan."""
     match plan:
         case Exact(by_duckdb=True):
-            per_row = unit.duckdb_row + s.passing * unit.duckdb_distance_per_dim * s.dim
-            return unit.duckdb_call + s.rows * per_row
+            distances = s.rows * s.passing * unit.duckdb_distance_per_dim * s.dim
+            return unit.duckdb_call + _evaluated(s, unit) + distances
         case Exact():
             return scan_cost(s, unit, s.nlist, s.k, coded=False)
         case Prefilter():
@@ -140,7 +149,19 @@ def cost_of(plan: PhysicalPlan, s: Statistics, unit: UnitCosts) -> float:
 
 
 def _float_scan(s: Statistics, unit: UnitCosts, rows: float) -> float:
-    return rows * (unit.mask_row * s.leaves + s.share * unit.scan_per_dim * s.dim)
+    """Return the cost of the distances of the rows that pass, of `rows` one after the other."""
+    # Rows far apart are not read ahead.
+    per_dim = unit.scan_per_dim if s.share > _SPARSE else unit.gather_cold_per_dim
+    passing = rows * s.share
+    masks = rows * _MIXED * unit.mask_row * s.leaves
+    return masks + passing * per_dim * s.dim + _taken(s, unit, passing)
+
+
+def _taken(s: Statistics, unit: UnitCosts, rows: float) -> float:
+    """Return what it costs to keep the k nearest of `rows`."""
+    # In no order, the j-th row is among the k nearest so far with a chance of k / j.
+    among = min(rows, s.k * (1.0 + math.log(max(1.0, rows / s.k))))
+    return among * _AMONG * unit.result_per_dim * s.dim
 
 
 def scan_cost(s: Statistics, unit: UnitCosts, lists: float, k: int, *, coded: bool) -> float:
@@ -156,7 +177,7 @@ def scan_cost(s: Statistics, unit: UnitCosts, lists: float, k: int, *, coded: bo
     blocks = (scanned / _BLOCK + 0.5 * lists) * (opened / max(1, lists))
     within = min(1.0, s.open_blocks / max(s.open_lists, 1e-9)) if s.leaves else 1.0
     # To look at zones takes as long as to look at the keys: both are read from memory.
-    per_block = unit.block_visit + unit.mask_row * _BLOCK * s.leaves
+    per_block = unit.block_visit + _MIXED * unit.mask_row * _BLOCK * s.leaves
     visits = opened * unit.list_visit + blocks * per_block
     mean = min(1.0, s.share / max(1e-9, s.open_blocks)) * _BLOCK
     none_or_few, few_rows = _few(mean)
@@ -185,7 +206,7 @@ def gather_cost(s: Statistics, unit: UnitCosts, rows: float) -> float:
     near = min(rows, _CACHED_VALUES / s.dim)
     far = rows - near
     per_dim = near * unit.gather_per_dim + far * unit.gather_cold_per_dim
-    return unit.call + per_dim * s.dim
+    return unit.call + per_dim * s.dim + _taken(s, unit, rows)
 
 
 def _prefilter(plan: Prefilter, s: Statistics, unit: UnitCosts) -> float:
@@ -194,7 +215,9 @@ def _prefilter(plan: Prefilter, s: Statistics, unit: UnitCosts) -> float:
     match plan.source:
         case "permutation":
             delta = s.delta_rows * unit.mask_row * s.leaves
-            found = unit.permutation_row + (unit.filter_row if s.leaves > 1 else 0.0)
+            found = unit.permutation_row
+            if s.leaves > 1:  # others look at a row's key here and there, or one after the other
+                found += unit.filter_row * (_IN_RUNS if s.runs else _SCATTERED)
             return unit.call + (s.narrowest_rows or 0) * found + delta + gathered
         case "mask":
             return _mask_pass(s, unit, passing) + gathered
@@ -216,15 +239,16 @@ def _made(s: Statistics, unit: UnitCosts) -> float:
         return _mask_pass(s, unit, s.rows * s.share) + s.rows * unit.position_row
     if rest.kept:
         return 0.0
-    if rest.cheap:
-        found = s.rows * rest.share
-        made = unit.duckdb_call + s.rows * unit.duckdb_row + found * unit.place_row
-        return made / _USES if rest.lasting else made
-    # It gets the whole WHERE, for its functions cost more than all else.
-    asked = s.rows * s.share
-    found = asked * rest.share
-    row = unit.function_row
-    return unit.duckdb_call + s.rows * unit.duckdb_row + asked * row + found * unit.place_row
+    # What costs much is not asked of rows that the rest of the WHERE keeps out.
+    found = s.rows * rest.share * (1.0 if rest.cheap else s.share)
+    made = unit.duckdb_call + _evaluated(s, unit) + found * unit.place_row
+    return made / _USES if rest.lasting else made
+
+
+def _evaluated(s: Statistics, unit: UnitCosts) -> float:
+    """Return what it costs DuckDB to evaluate the WHERE over the table."""
+    cheap = s.rest is None or s.rest.cheap
+    return s.rows * (unit.duckdb_row + (0.0 if cheap else s.share * unit.function_row))
 
 
 def with_bitmap(s: Statistics, share: float) -> Statistics:

@@ -12,7 +12,7 @@ from hybridq.index.intervals import ALL, complement, union
 from hybridq.index.ivf import IndexColumn, IndexSpec, Part
 from hybridq.index.programs import assemble
 from hybridq.index.search import positions_by_mask, positions_by_permutation
-from hybridq.index.selectivity import narrowest, sampled_share
+from hybridq.index.selectivity import narrowest, sampled_share, selectivity
 from hybridq.index.verdicts import Codes, Joined, Ranges, Rows, join, of_codes, of_ranges, packed
 from hybridq.nodes import Metric
 
@@ -165,3 +165,33 @@ def test_positions_are_counted_where_a_sample_of_keys_cannot_tell():
     other = dataclasses.replace(PART, sample=np.full((COLUMNS, 10), NULL_KEY))
     rows = np.arange(ROWS) % 3 == 0
     assert sampled_share(other, assemble(Rows(packed(rows)))) == pytest.approx(1 / 3)
+
+
+def test_no_hit_in_a_sample_is_weighed_with_the_leaves_themselves():
+    rows = 40_000
+    rng = np.random.default_rng(5)
+    keys = np.sort(rng.integers(0, 1000, (2, rows)), axis=1)
+    keys[1] = rng.permutation(keys[1])
+    big = dataclasses.replace(
+        part(),
+        keys=keys,
+        sample=np.ascontiguousarray(keys[:, ::10]),
+        alive=np.ones(rows, np.uint8),
+        permutations=np.argsort(keys, axis=1, kind="stable"),
+    )
+
+    def both(low, high):
+        program = assemble(join(True, [Ranges(0, ((0, low),)), Ranges(1, ((0, high),))]))
+        true = np.mean((keys[0] <= low) & (keys[1] <= high))
+        return selectivity(big, program), true
+
+    found, true = both(499, 499)
+    assert found.share == pytest.approx(true, rel=0.1)
+    found, true = both(9, 499)  # of the narrow leaf's own rows, half pass
+    assert found.share == pytest.approx(true, rel=0.3)
+    assert found.narrowest_rows == np.sum(keys[0] <= 9)
+    nothing = assemble(join(True, [Ranges(0, ((0, 99),)), Ranges(1, ((0, 99),))]))
+    far = dataclasses.replace(big, sample=np.full((2, 4000), 500))
+    assert 0 < selectivity(far, nothing).share < 0.01
+    one = selectivity(big, assemble(Ranges(0, ((0, 0),))))
+    assert one.share == np.mean(keys[0] == 0)

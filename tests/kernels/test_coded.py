@@ -212,6 +212,28 @@ def test_lists_beyond_the_first_chunk_are_visited():
     check(result, naive.top(distance, table.tie, np.arange(len(rows)), 10), distance, table.tie)
 
 
+def test_a_scan_gives_up_where_rows_pass_elsewhere():
+    rng = np.random.default_rng(2)
+    nlist, d, each = 40, 8, 10
+    centroids = (10 * rng.standard_normal((nlist, d))).astype(np.float32)
+    labels = np.repeat(np.arange(nlist), each).astype(np.int32)
+    rows = (centroids[labels] + 0.1 * rng.standard_normal((nlist * each, d))).astype(np.float32)
+    codes = encode_part([rows], labels, centroids, Metric.L2, NoProgress())
+    ready = (centroids, codes, np.full(nlist, np.inf, np.float32))
+    table = _plain_table(rows[7].copy(), rows, np.arange(0, nlist * each + 1, each))
+    away = np.linalg.norm(centroids - table.query, axis=1)
+    far = np.argsort(away)[20:]
+    table.keys = np.isin(labels, far).astype(np.int64)[None, :]
+    elsewhere = [(0, [(1, 1)])]
+    assert run(L2, table, ready, 3, program=elsewhere, max_lists=30).filled == coded.GAVE_UP
+    assert run(L2, table, ready, 3, program=elsewhere).filled == 3
+    # All rows pass, but more lists would be visited than the other way would cost.
+    result = run(L2, table, ready, 3, max_lists=10)
+    assert result.filled == coded.GAVE_UP
+    assert result.counters[scan.LISTS_VISITED] == 11
+    assert run(L2, table, ready, 3, min_lists=5, max_lists=10).filled == 3
+
+
 def _plain_table(query, rows, offsets):
 
     n = len(rows)

@@ -90,10 +90,10 @@ def test_fused_loses_as_more_rows_are_asked_for(share):
 def test_rows_near_the_query_are_asked_for_where_they_could_change_the_plan():
     rare = {"share": 1e-5, "narrowest_rows": None, "leaves": 3}
     unknown = decide(**rare)
-    assert (unknown.name, unknown.ask_near) == ("exact", True)
+    assert (unknown.name, unknown.ask_near) == ("prefilter", True)
     # Correlated with the query, a scan is done after few lists; the other way round, it is not.
     assert decide(**rare, near=0.5).name == "fused"
-    assert decide(**rare, near=1e-6).name == "exact"
+    assert decide(**rare, near=1e-6).name == "prefilter"
     assert not decide(**rare, near=0.5).ask_near
     assert not passing(0.5).ask_near
     assert not passing(1e-5).ask_near, "a few microseconds are not worth asking"
