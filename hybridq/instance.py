@@ -137,7 +137,7 @@ class Instance:
 
     def _load_index(self, row: IndexRow, spec: IndexSpec, *, trusted: bool) -> None:
         """Load one index; an Error leaves it unusable, and DuckDB answers exactly."""
-        if not self._fits(spec):
+        if definition.unfit(spec, self.duck) is not None:
             raise OperationalError(
                 f'index "{row.name}" no longer fits table {spec.schema}.{spec.table}'
             )
@@ -389,11 +389,6 @@ class Instance:
             self.reindex(state.name, progress)
         except Error as error:
             self._notice(f'index "{state.name}" could not be rebuilt: {error.message}')
-
-    # -- what an index may be over --------------------------------------------
-
-    def _fits(self, spec: IndexSpec) -> bool:
-        return definition.unfit(spec, self.duck) is None
 
 
 def _unit(costs: Mapping[str, float]) -> UnitCosts:

@@ -13,6 +13,7 @@ A session owns one DuckDB connection and is used by one thread at a time.
 from __future__ import annotations
 
 import contextlib
+import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
@@ -73,6 +74,7 @@ class Session:
         self._statements: dict[str, tuple[sql.Parsed, ...]] = {}
         self._pending: weakref.ref[Pending] | None = None
         self.standard_order = True
+        self.threads = os.cpu_count() or 1  # DuckDB's default
         self.once: set[str] = set()
         self.environment = Environment(instance)
         self._names = Names(self.duck, instance, self.environment)
@@ -343,9 +345,10 @@ class Session:
         row = first_row(
             self.duck,
             "SELECT lower(current_setting('default_order')), "
-            "lower(current_setting('default_null_order')), current_setting('default_collation')",
+            "lower(current_setting('default_null_order')), current_setting('default_collation'), "
+            "current_setting('threads')",
         )
-        order, nulls, collation = row if row is not None else ("", "", "")
+        order, nulls, collation, self.threads = row if row is not None else ("", "", "", 1)
         self.standard_order = (
             order.startswith("asc") and nulls in ("nulls_last", "last", "nulls last")
         ) and collation in ("", "binary", None)

@@ -102,6 +102,8 @@ def bind(
     take_snapshot: Callable[[], Snapshot],
     evaluator: Evaluator,
     environment: object,
+    *,
+    threads: int = 1,
 ) -> BoundTopK | Unbound:
     """Bind to values; the snapshot is taken last, and only if the index can answer.
 
@@ -139,7 +141,13 @@ def bind(
     return BoundTopK(
         prepared,
         snapshot,
-        Search(query=vector, k=limit + offset, radius=radius[0], radius_inclusive=radius[1]),
+        Search(
+            query=vector,
+            k=limit + offset,
+            radius=radius[0],
+            radius_inclusive=radius[1],
+            threads=threads,
+        ),
         limit,
         offset,
         where,

@@ -22,7 +22,7 @@ from hybridq.nodes import Embedded, Explain, Passthrough, PerRow, TopK
 from hybridq.plan.choose import by_duckdb
 from hybridq.plan.explain import Actual, Explained, as_json, as_text
 from hybridq.plan.physical import Decision, Exact, Fused
-from hybridq.sql.lateral import as_written
+from hybridq.sql import lateral
 
 
 def explain(session: Host, node: Explain, parameters: Parameters) -> Result:
@@ -105,7 +105,9 @@ def _explain_per_row(
         decision = by_duckdb(reason, settings_of(session, node.topk), forced_allowed=False)
     runs = done.runs if analyze and not isinstance(done, Unbound) else None
     explained = _explained(session, node.topk, bound, decision, runs, seconds=seconds)
-    shown = [as_written(f, node.outer, [c.text for c in node.outer]) for f in explained.filters]
+    shown = [
+        lateral.as_written(f, node.outer, [c.text for c in node.outer]) for f in explained.filters
+    ]
     return replace(explained, for_each=node.source, filters=shown)
 
 

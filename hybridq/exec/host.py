@@ -33,6 +33,7 @@ class Host(Protocol):
     settings: Settings
     transaction: Transaction | None
     standard_order: bool
+    threads: int
     environment: Environment
     once: set[str]
 

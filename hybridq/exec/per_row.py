@@ -35,8 +35,7 @@ from hybridq.index.ivf import Int64s, Snapshot
 from hybridq.index.maintain import key_arrays
 from hybridq.nodes import PerRow, quote
 from hybridq.plan.physical import Decision, Exact
-from hybridq.sql import lexical
-from hybridq.sql.lateral import as_written, reads_outer
+from hybridq.sql import lateral, lexical
 
 CHANGED = "the rows before LATERAL changed while they were read"
 
@@ -94,14 +93,17 @@ def _bound_rows(
 ) -> Bound | Unbound:
     """Bind a search to each of `rows`; those that cannot be are noted as left."""
     found: Bound = []
+    # Few searches share the threads one after the other, many run beside each other.
+    threads = session.threads if len(done.outer.rows) < _MIN_FOR_THREADS else 1
     for i in rows:
-        bound = _bound(session, done.prepared, done.snapshot, {**values, **done.outer.rows[i]})
+        given = {**values, **done.outer.rows[i]}
+        bound = _bound(session, done.prepared, done.snapshot, given, threads)
         if isinstance(bound, Unbound):
             done.left.append(i)
             continue
         decision = decided(session, bound)
         if not bound.compiled:
-            if any(reads_outer(c.text) for c in bound.opaque):
+            if any(lateral.reads_outer(c.text) for c in bound.opaque):
                 return Unbound("a part of the WHERE that only DuckDB evaluates reads the outer row")
             if isinstance(decision.plan, Exact):
                 return Unbound(decision.reason)
@@ -125,7 +127,11 @@ def _usable(session: Host, node: PerRow) -> Prepared | Unbound:
 
 
 def _bound(
-    session: Host, prepared: Prepared, snapshot: Snapshot, values: Mapping[str, Any]
+    session: Host,
+    prepared: Prepared,
+    snapshot: Snapshot,
+    values: Mapping[str, Any],
+    threads: int,
 ) -> BoundTopK | Unbound:
     def evaluate(expression: str) -> Any:
         text = f"SELECT {expression}"
@@ -134,7 +140,7 @@ def _bound(
 
     evaluator = Ahead(session, values, prepared.topk.table)
     token = session.environment.token
-    return bind(prepared, values, evaluate, lambda: snapshot, evaluator, token)
+    return bind(prepared, values, evaluate, lambda: snapshot, evaluator, token, threads=threads)
 
 
 def answer_per_row(
@@ -188,7 +194,7 @@ def _search(
 ) -> list[Hits] | Unbound:
     """Search for every outer row, some at a time; `done` tells for which."""
     count = len(done.outer.rows)
-    threads = _threads(session) if count >= _MIN_FOR_THREADS else 1
+    threads = session.threads if count >= _MIN_FOR_THREADS else 1
     hits: list[Hits] = []
     with ThreadPoolExecutor(threads) as pool:  # starts threads when they are first needed
         for start in range(0, count, _BATCH):
@@ -236,10 +242,6 @@ def _found(
         hits.extend(found)
         session.progress.advance(len(found))
     return hits
-
-
-def _threads(session: Host) -> int:
-    return int(session.query("SELECT current_setting('threads')", None)[1][0][0])
 
 
 def _joined(hits: Sequence[Hits]) -> Hits:
@@ -326,7 +328,7 @@ def _fetched(
         for i, c in enumerate(spec.key_columns)
     )
     items = ", ".join(
-        as_written(s.text, node.outer, outer.stored)
+        lateral.as_written(s.text, node.outer, outer.stored)
         + (f" AS {quote(s.label)}" if s.label is not None else "")
         for s in wanted
     )
@@ -356,7 +358,7 @@ def _by_duckdb(
     casts = [
         f"CAST(${c.name} AS {kind})" for c, kind in zip(node.outer, done.outer.types, strict=True)
     ]
-    text = as_written(lexical.with_sort_keys(node.topk.fallback, keys), node.outer, casts)
+    text = lateral.as_written(lexical.with_sort_keys(node.topk.fallback, keys), node.outer, casts)
     for i in done.left:
         given = given_for(text, {**values, **done.outer.plain(i)})
         rows = session.query_arrow(text, given).rename_columns(list(names))

@@ -103,7 +103,15 @@ def bind_topk(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK
         return session.instance.snapshot(prepared.state)
 
     evaluator = Ahead(session, values, topk.table)
-    return bind(prepared, values, evaluate, snapshot, evaluator, session.environment.token)
+    return bind(
+        prepared,
+        values,
+        evaluate,
+        snapshot,
+        evaluator,
+        session.environment.token,
+        threads=session.threads,
+    )
 
 
 def answer(

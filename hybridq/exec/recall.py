@@ -36,7 +36,7 @@ from hybridq.nodes import Metric, Passthrough, TopK, quote
 from hybridq.plan.physical import Decision, Exact, Prefilter
 from hybridq.progress import Progress
 from hybridq.settings import Settings, hinted, with_setting
-from hybridq.sql.parse import parse_script
+from hybridq.sql import parse
 
 OpenSession = Callable[[], AbstractContextManager[Host]]
 
@@ -87,6 +87,7 @@ def register(functions: Functions, open_session: OpenSession) -> None:
         context = functions.context
         with open_session() as session:
             session.settings = context.settings
+            session.session_changed()  # DuckDB's threads are those of every session
             found = [asdict(_measure(session, context.progress, *row)) for row in rows]
         kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
         return pa.array(found, pa.struct([(n, kinds[t]) for n, t in _COLUMNS.items()]))
@@ -148,7 +149,7 @@ def _topk(
     hint = f" /*+ recall({recall}) */" if recall is not None else ""
     where = f"WHERE (\n{condition}\n) " if condition is not None else ""
     # A filter that ends the select, or the statement, is none: nothing runs before that is known.
-    parsed = parse_script(
+    parsed = parse.parse_script(
         f"SELECT{hint} {quote(spec.key_columns[0].name)} FROM {table} {where}ORDER BY "
         f"{_DISTANCES[spec.metric]}({quote(spec.column)}, ${_QUERY}) LIMIT {k + 1}"
     )
@@ -241,6 +242,7 @@ class _Measurement:
             lambda: self.snapshot,
             evaluator,
             self.session.environment.token,
+            threads=self.session.threads,
         )
         if isinstance(bound, Unbound):
             raise ProgrammingError(f"the index cannot be measured: {bound.reason}")

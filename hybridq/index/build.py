@@ -22,7 +22,7 @@ from hybridq.errors import OperationalError
 from hybridq.index.codes import BLOCK, codes_from, encode_part
 from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Ladder, Part
 from hybridq.index.recall import calibrate
-from hybridq.index.rows import Rows
+from hybridq.index.rows import Rows, in_memory
 from hybridq.kernels import kmeans, zones
 from hybridq.nodes import Metric
 from hybridq.progress import Progress
@@ -32,6 +32,7 @@ from hybridq.storage.segment import Chunks, open_segment, write_segment
 _FORMAT = 3
 _SAMPLE_PER_LIST = 32
 _ITERATIONS = 8
+_IN_MEMORY_BYTES = 1 << 28
 _SORTED_BY = 4
 _CHUNK_ROWS = 16_384
 SAMPLE_ROWS = 8_192
@@ -166,10 +167,18 @@ def write_part(
     *,
     total: int | None = None,
 ) -> None:
-    """Build the base part of an index and write it as a segment file."""
+    """Build the base part of an index and write it as a segment file.
+
+    Many vectors wait on disk beside it until their lists are known: memory holds codes and keys.
+    """
+
+    def allocate(length: int) -> npt.NDArray[np.uint8]:
+        large = length > _IN_MEMORY_BYTES
+        return files.scratch(path.parent, length) if large else in_memory(length)
+
     progress.start("read rows", total)
     try:
-        rows = Rows(spec, batches, progress, total)
+        rows = Rows(spec, batches, progress, total, allocate)
     finally:
         progress.finish()
     nlist = spec.nlist if spec.nlist is not None else default_nlist(len(rows.vectors))

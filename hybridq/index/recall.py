@@ -22,10 +22,10 @@ from hybridq.nodes import Metric
 from hybridq.progress import Progress
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 
 QUERIES = 256
 _LEAST = 3
-_CAUTION = 1.5  # standard errors by which a mean recall must exceed its target
 KS = (1, 10, 100)
 TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -33,7 +33,7 @@ GAMMA = 0.75
 _LOST_BY_CODES = 0.1
 _EPSILONS = {0.8: 1.2, 0.9: 1.5, 0.95: 1.8, 0.98: 2.2, 0.99: 2.5, 0.999: 3.5}
 _MAX_ROWS = 2_000_000
-_BLOCK = 16
+_BLOCK = 8
 
 
 def epsilon_for(target: float | None) -> float:
@@ -86,7 +86,7 @@ def calibrate(
     shares = np.array([s for s in SHARES if s * len(rows) >= 20] or [1.0])
     order = generator.permutation(len(rows))
     subsets = [np.sort(order[: max(1, round(s * len(rows)))]) for s in shares]
-    hits = np.zeros((len(ks), len(shares), len(queries), nlist))
+    hits = np.zeros((len(ks), len(shares), len(queries), nlist), np.float32)
     visits = np.empty((len(queries), nlist), np.int64)
     sizes = np.array([np.bincount(row_lists[subset], minlength=nlist) for subset in subsets])
     progress.start("calibrate recall", len(queries))
@@ -116,12 +116,13 @@ def calibrate(
                 progress.advance(len(block))
     finally:
         progress.finish()
-    passed = np.array([size[visits] for size in sizes], np.float64)
+    recall = np.cumsum(hits, axis=3, out=hits)
+    passed = np.array([size[visits] for size in sizes], np.float32)
     scanned = np.bincount(row_lists, minlength=nlist)[visits].astype(np.float64)
     aims = targets + _LOST_BY_CODES * (1 - targets)
-    lists = _lists_for(np.cumsum(hits, axis=3), aims)
-    seen = _Seen(shares, np.cumsum(passed, axis=2), np.cumsum(scanned, axis=1))
-    lists = _as_stopped(lists, np.cumsum(hits, axis=3), seen, ks, aims)
+    lists = _lists_for(recall, aims)
+    seen = _Seen(shares, np.cumsum(passed, axis=2, out=passed), np.cumsum(scanned, axis=1))
+    lists = _as_stopped(lists, recall, seen, ks, aims)
     known, lists = _extended(np.log(shares), lists, count, nlist)
     return Ladder(
         ks=ks, targets=targets, shares=known, lists=np.ascontiguousarray(lists), gamma=GAMMA
@@ -139,13 +140,13 @@ def _extended(shares: Doubles, lists: Doubles, count: int, nlist: int) -> tuple[
     return np.append(least, shares), np.concatenate([end[:, :, None], lists], axis=2)
 
 
-def _lists_for(recall: Doubles, targets: Doubles) -> Doubles:
+def _lists_for(recall: Floats, targets: Doubles) -> Doubles:
     """Return the log of the lists whose mean recall reaches each target: (k, target, share)."""
     kinds, shares, queries, _ = recall.shape
     lists = np.empty((kinds, len(targets), shares))
     for i in range(kinds):
         for s in range(shares):
-            error = _CAUTION * recall[i, s].std(axis=0) / queries**0.5
+            error = recall[i, s].std(axis=0) / queries**0.5
             reached = np.minimum(recall[i, s].mean(axis=0) - error, 1.0)
             for t, target in enumerate(targets):
                 enough = reached >= min(target, reached[-1])
@@ -158,12 +159,12 @@ class _Seen:
     """Per share and query, after each visited list: rows that passed, and rows scanned."""
 
     shares: Doubles
-    passed: Doubles
+    passed: Floats
     scanned: Doubles
 
 
 def _as_stopped(
-    lists: Doubles, recall: Doubles, seen: _Seen, ks: npt.NDArray[np.int64], targets: Doubles
+    lists: Doubles, recall: Floats, seen: _Seen, ks: npt.NDArray[np.int64], targets: Doubles
 ) -> Doubles:
     """Raise the ladder until a scan that stops by it reaches the targets.
 
@@ -187,7 +188,7 @@ def _as_stopped(
     return corrected
 
 
-def _reaches(target: float, rung: Doubles, recall: Doubles, seen: _Seen, s: int, k: int) -> bool:
+def _reaches(target: float, rung: Doubles, recall: Floats, seen: _Seen, s: int, k: int) -> bool:
     """Tell whether scans that stop by one rung of the ladder reach `target` on average."""
     queries, nlist = recall.shape
     length = min(nlist, int(4 * np.exp(rung.max())) + 16)
@@ -199,21 +200,25 @@ def _reaches(target: float, rung: Doubles, recall: Doubles, seen: _Seen, s: int,
     done = (np.arange(1, length + 1) >= need) & (passed >= min(k, passed[:, -1:].min()))
     stop = np.where(done.any(axis=1), done.argmax(axis=1), length - 1)
     reached = recall[np.arange(queries), stop]
-    return bool(reached.mean() - _CAUTION * reached.std() / queries**0.5 >= target)
+    return bool(reached.mean() - reached.std() / queries**0.5 >= target)
 
 
 def _scores(
     queries: Float32s, rows: Float32s, squares: npt.NDArray[np.float32] | None, metric: Metric
 ) -> npt.NDArray[np.float32]:
     """Return values (queries, rows) that order rows by distance, smaller nearer."""
-    dots = queries @ rows.T
+    scores: Float32s = queries @ rows.T
     if metric is Metric.IP:
-        return -dots
+        return np.negative(scores, out=scores)
     if squares is None:
         squares = np.einsum("ij,ij->i", rows, rows)
+    # In place: with millions of rows each copy counts.
     if metric is Metric.COSINE:
-        return np.asarray(-dots / np.sqrt(np.maximum(squares, np.float32(1e-30))), np.float32)
-    return np.asarray(squares - 2 * dots, np.float32)
+        scores /= -np.sqrt(np.maximum(squares, np.float32(1e-30)))
+        return scores
+    scores *= np.float32(-2)
+    scores += squares
+    return scores
 
 
 def _nearest(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
@@ -225,9 +230,7 @@ def _nearest(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
     return nearest[np.argsort(scores[nearest], kind="stable")]
 
 
-def _count_hits(
-    places: npt.NDArray[np.int64], ks: npt.NDArray[np.int64], out: npt.NDArray[np.float64]
-) -> None:
+def _count_hits(places: npt.NDArray[np.int64], ks: npt.NDArray[np.int64], out: Floats) -> None:
     """Add to `out` (len(ks), nlist) the share of the true top k that each visited list holds."""
     if len(places) == 0:
         out[:, 0] += 1.0

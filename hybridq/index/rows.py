@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,17 +58,31 @@ def not_finite(spec: IndexSpec, key: str, component: int, value: float) -> DataE
     )
 
 
+Allocate = Callable[[int], npt.NDArray[np.uint8]]
+"""Returns so many writable bytes."""
+
+
+def in_memory(length: int) -> npt.NDArray[np.uint8]:
+    """Return `length` bytes of memory."""
+    return np.empty(length, np.uint8)
+
+
 class _Growing:
     """Rows of floats, appended in place: never held twice if `rows`, the guess, is enough."""
 
-    def __init__(self, rows: int, dim: int) -> None:
-        self._rows = np.empty((rows, dim), np.float32)
+    def __init__(self, rows: int, dim: int, allocate: Allocate) -> None:
+        self._dim = dim
+        self._allocate = allocate
+        self._rows = self._new(rows)
         self._count = 0
+
+    def _new(self, rows: int) -> Float32s:
+        return self._allocate(4 * rows * self._dim).view(np.float32).reshape(rows, self._dim)
 
     def append(self, more: Float32s) -> None:
         end = self._count + len(more)
         if end > len(self._rows):
-            grown = np.empty((end + end // 2, self._rows.shape[1]), np.float32)
+            grown = self._new(end + end // 2)
             grown[: self._count] = self._rows[: self._count]
             self._rows = grown
         self._rows[self._count : end] = more
@@ -87,16 +101,17 @@ class Rows:
         batches: Iterable[pa.RecordBatch],
         progress: Progress,
         total: int | None = None,
+        allocate: Allocate = in_memory,
     ) -> None:
         self.spec = spec
         columns: list[list[pa.Array]] = [[] for _ in spec.columns]
         hashes: list[npt.NDArray[np.uint64]] = []
         valid: list[npt.NDArray[np.bool_]] = []
-        vectors = _Growing(total or 0, spec.dim)
+        vectors = _Growing(total or 0, spec.dim, allocate)
         names = [f"c{i}" for i in range(len(spec.columns))]
         for batch in batches:
             for store, name in zip(columns, names, strict=True):
-                store.append(batch.column(name))
+                store.append(_own(batch.column(name)))
             hashes.append(np.asarray(batch.column("h")).astype(np.uint64))
             found, rows = vectors_of(batch, spec)
             valid.append(found)
@@ -150,6 +165,11 @@ class Rows:
             for i, column in enumerate(self.spec.key_columns)
         ]
         return shown_key(values)
+
+
+def _own(column: pa.Array) -> pa.Array:
+    """Return a copy: any column of a batch that came from DuckDB keeps the whole batch alive."""
+    return pa.concat_arrays([column, column.slice(0, 0)])
 
 
 def shown_key(values: Sequence[Any]) -> str:

@@ -7,7 +7,8 @@ planner's business.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,13 +28,20 @@ _NO_LADDER = np.empty(0, np.float64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """One bound query: vector (d,), how many rows, within which radius (inf: none)."""
+    """One bound query: vector (d,), how many rows, within which radius (inf: none).
+
+    A scan of all lists may be shared by `threads`.
+    """
 
     query: Float32s
     k: int
     radius: float = float("inf")
     radius_inclusive: bool = False
+    threads: int = 1
 
+
+_SHARED_COMPONENTS = 1 << 23
+"""From so many components on, a few milliseconds' work, threads share a scan of all lists."""
 
 _SAMPLED = 4096
 """Rows that tell the share of a program which a sample of keys cannot."""
@@ -151,6 +159,8 @@ def scan_part(
     """
     if part.n_vectors == 0 or search.k <= 0:
         return np.empty(0, np.float32), np.empty(0, np.int64)
+    if search.k > part.n_vectors:
+        search = replace(search, k=part.n_vectors)
     minimum, shares, lists, gamma = part.nlist, _NO_LADDER, _NO_LADDER, 0.0
     if nprobe is not None:
         minimum = min(nprobe, part.nlist)
@@ -231,6 +241,37 @@ def _probe(
     part: Part, program: Program, search: Search, rule: _Rule, out: _Out, *, use_bounds: bool
 ) -> int:
     order, lower = _visit_order(part, search.query, use_bounds=use_bounds)
+    threads = min(search.threads, part.nlist)
+    every = rule.minimum >= part.nlist
+    if threads == 1 or not every or part.n_vectors * part.spec.dim < _SHARED_COMPONENTS:
+        return _probe_lists(part, program, search, rule, order, lower, out)
+
+    def work(piece: int) -> tuple[_Out, int]:
+        own = _Out(search.k)
+        lists, bounds = order[piece::threads].copy(), lower[piece::threads].copy()
+        return own, _probe_lists(part, program, search, rule, lists, bounds, own)
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(work, range(threads)))
+    for own, _ in found:
+        out.counters += own.counters
+    names = ("distance", "tie", "position")
+    columns = [np.concatenate([getattr(o, name)[:n] for o, n in found]) for name in names]
+    best = np.lexsort((columns[1], columns[0]))[: search.k]
+    for name, column in zip(names, columns, strict=True):
+        getattr(out, name)[: len(best)] = column[best]
+    return len(best)
+
+
+def _probe_lists(
+    part: Part,
+    program: Program,
+    search: Search,
+    rule: _Rule,
+    order: Int64s,
+    lower: Float32s,
+    out: _Out,
+) -> int:
     return scan.probe(
         int(part.spec.metric),
         search.query,

@@ -209,8 +209,7 @@ def probe_coded(
     taken = np.zeros(nlist, np.uint8)
     order = np.empty(nlist, np.int64)
     order_score = np.empty(nlist, np.float32)
-    if nlist > BLOCK:
-        score_centroids(list_codes, list_factors, planes, middle, slope, offset, differing, rough)
+    score_centroids(list_codes, list_factors, planes, middle, slope, offset, differing, rough)
     chunk = max(_CHUNK_LISTS, 2 * min_lists)
     if ladder_share.shape[0] > 0:
         expected = lists_needed(global_share, ladder_share, ladder_lists, 0.0, global_share)
@@ -225,7 +224,7 @@ def probe_coded(
     sets = np.empty(ops.shape[0], np.int64)
     by_set = fill_sets(ops, low, high, sets) and zones.shape[1] > 0
     by_list = ops.shape[0] > 0 and list_zones.shape[1] > 0
-    everywhere = False
+    everywhere = min_lists >= nlist
     last_chunk = False
     visited = 0
     while True:
@@ -265,8 +264,8 @@ def probe_coded(
         begin = list_offsets[c]
         end = list_offsets[c + 1]
         scanned += end - begin
-        if passed_over:
-            end = begin
+        if passed_over or begin == end:
+            end = begin - begin % BLOCK  # no block
         gap = list_score
         if metric == IP and begin < end:
             gap = np.float64(fast_squared_l2(unit, centroids, c))
@@ -275,7 +274,7 @@ def probe_coded(
             near = gap * (1.0 - 1e-5) - np.float64(list_radius[c]) * (1.0 + 1e-5)
             if near > 0.0 and near * near > tau:
                 counters[LISTS_SKIPPED] += 1
-                end = begin
+                end = begin - begin % BLOCK
         # What the rounding of the query adds to the deviation, in the same unit as `gap`.
         reach = np.sqrt(gap * gap + rounding / (SIGN_NOISE * SIGN_NOISE))
         shift = middle + epsilon * SIGN_NOISE * reach

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -46,6 +47,9 @@ class Files(Protocol):
 
     def map_readonly(self, path: Path) -> Uint8s:
         """Map the file; the array is read-only and keeps the mapping alive. Empty if it is."""
+
+    def scratch(self, directory: Path, length: int) -> Uint8s:
+        """Return `length` writable bytes on disk, in a file without a name that goes with them."""
 
     def size(self, path: Path) -> int:
         """Return the length in bytes."""
@@ -91,6 +95,15 @@ class OsFiles:
                 return np.frombuffer(b"", np.uint8)
             return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
+    def scratch(self, directory: Path, length: int) -> Uint8s:
+        """Return `length` writable bytes on disk, in a file without a name that goes with them."""
+        if length == 0:
+            return np.empty(0, np.uint8)
+        with _named(directory, "write to"), tempfile.TemporaryFile(dir=directory) as file:
+            # Reserved now: a disk that is full later would end the process at a mere store.
+            self.reserve_step(file.fileno(), length)
+            return np.frombuffer(mmap.mmap(file.fileno(), length), np.uint8)
+
     def size(self, path: Path) -> int:
         """Return the length in bytes."""
         with _named(path, "read"):
@@ -127,6 +140,10 @@ class OsFiles:
     def write_step(self, descriptor: int, data: memoryview, offset: int) -> int:
         """Write some of `data` at `offset`; return how many bytes."""
         return os.pwrite(descriptor, data, offset)
+
+    def reserve_step(self, descriptor: int, length: int) -> None:
+        """Take `length` bytes of the disk for the file."""
+        os.posix_fallocate(descriptor, 0, length)
 
     def sync_step(self, descriptor: int) -> None:
         """Make the file's bytes durable."""
