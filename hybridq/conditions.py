@@ -174,9 +174,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A condition only DuckDB can evaluate."""
+    """A condition only DuckDB can evaluate; `expression` where it depends on its row alone."""
 
     reason: str
+    expression: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,3 +204,22 @@ class Conjunct:
     text: str
     condition: Condition
     columns: frozenset[str]
+
+
+def calls_of(condition: Condition) -> frozenset[str] | None:
+    """Return the functions a condition calls; None if it may depend on more than its row."""
+    match condition:
+        case Known():
+            return frozenset()
+        case AllOf(parts) | AnyOf(parts):
+            found: frozenset[str] = frozenset()
+            for part in parts:
+                calls = calls_of(part)
+                if calls is None:
+                    return None
+                found |= calls
+            return found
+        case ColumnTest(expression=expression) | Opaque(expression=expression):
+            return None if expression is None else expression.functions
+        case Given(expression=expression):
+            return expression.functions

@@ -9,7 +9,7 @@ from typing import Any
 
 from hybridq.errors import ProgrammingError
 
-PLANS = ("auto", "exact", "prefilter", "fused")
+PLANS = ("auto", "exact", "prefilter", "fused", "bitmap", "postfilter")
 PREFIX = "hybridq."
 
 
@@ -92,6 +92,11 @@ def hinted(settings: Settings, hints: tuple[tuple[str, Any], ...]) -> Settings:
 def is_setting(name: str) -> bool:
     """Tell whether `name` is one of our settings, with or without the prefix `hybridq.`."""
     return _bare(name) in _CHECKS or name.lower().startswith(PREFIX)
+
+
+def is_of_search(name: str) -> bool:
+    """Tell whether a setting is about searches alone: no expression's value depends on it."""
+    return _bare(name) in ("recall", "nprobe", "plan", "calibration")
 
 
 def _bare(name: str) -> str:

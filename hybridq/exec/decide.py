@@ -3,37 +3,59 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 
 from hybridq.exec.bind import BoundTopK
 from hybridq.index.ivf import Ladder
+from hybridq.index.selectivity import local_share
 from hybridq.plan.choose import choose
-from hybridq.plan.cost import REFERENCE, Statistics, UnitCosts
+from hybridq.plan.cost import REFERENCE, Lists, Rest, Statistics, UnitCosts
 from hybridq.plan.physical import Decision
 from hybridq.settings import Settings
 
-_UNKNOWN_SHARE = 0.1
-_KEPT = 16
+_GUESSED_SHARE = 1 / 3
+"""What is taken to satisfy a conjunct of which nothing is known."""
+
+_KEPT = 32
 _DEFAULT_RECALL = Settings().recall
 
 
-def decide(bound: BoundTopK, settings: Settings, unit: UnitCosts) -> Decision:
-    """Choose the plan of a bound query, or return the one chosen before for the same input."""
+def decide(
+    bound: BoundTopK, settings: Settings, unit: UnitCosts, rest: Rest | None = None
+) -> Decision:
+    """Choose the plan of a bound query, or return the one chosen before for the same input.
+
+    `rest` tells of the conjuncts that do not compile.
+    """
     where = bound.where
     if where.decided_for[0] is not settings or where.decided_for[1] is not unit:
         where.decisions.clear()
         where.decided_for = settings, unit
-    known = where.decisions.get(bound.wanted)
-    if known is None:
-        if len(where.decisions) >= _KEPT:
-            where.decisions.clear()
-        known = where.decisions[bound.wanted] = _decide(bound, settings, unit)
+    known = _decided(bound, settings, unit, rest, None)
+    if known.ask_near:
+        base = bound.snapshot.parts[0]
+        near = local_share(base, bound.programs[0], bound.search.query)
+        # In steps, so that plans are chosen but a few times.
+        step = round(2 * math.log2(max(near, 1e-9)))
+        known = _decided(bound, settings, unit, rest, step)
     return known
 
 
-def _decide(bound: BoundTopK, settings: Settings, unit: UnitCosts) -> Decision:
-    target = target_of(bound, settings)
-    costs = REFERENCE if settings.calibration == "reference" else unit
-    return choose(statistics(bound, target), settings, costs, target=target)
+def _decided(
+    bound: BoundTopK, settings: Settings, unit: UnitCosts, rest: Rest | None, step: int | None
+) -> Decision:
+    decisions = bound.where.decisions
+    key: Hashable = bound.wanted if rest is None and step is None else (bound.wanted, rest, step)
+    known = decisions.get(key)
+    if known is None:
+        if len(decisions) >= _KEPT:
+            decisions.clear()
+        target = target_of(bound, settings)
+        costs = REFERENCE if settings.calibration == "reference" else unit
+        near = None if step is None else min(1.0, 2.0 ** (step / 2))
+        found = statistics(bound, target, rest, near)
+        known = decisions[key] = choose(found, settings, costs, target=target)
+    return known
 
 
 def target_of(bound: BoundTopK, settings: Settings) -> float:
@@ -44,28 +66,43 @@ def target_of(bound: BoundTopK, settings: Settings) -> float:
     return settings.recall if any(name == "recall" for name, _ in bound.topk.hints) else own
 
 
-def statistics(bound: BoundTopK, target: float) -> Statistics:
+def statistics(
+    bound: BoundTopK, target: float, rest: Rest | None = None, near: float | None = None
+) -> Statistics:
     """Return the statistics of a bound query."""
     base = bound.snapshot.parts[0]
     known = bound.where.selectivity
-    share = known.share if known is not None else _UNKNOWN_SHARE
-    lists = None
-    if target < 1.0 and base.ladder is not None:
-        lists = lists_needed(base.ladder, max(1, bound.wanted), target, share)
     return Statistics(
         rows=bound.snapshot.live_rows,
         delta_rows=bound.snapshot.delta_rows,
         dim=bound.spec.dim,
         nlist=base.nlist,
-        leaves=bound.programs[0].leaves if bound.compiled else len(bound.conjuncts),
-        share=share,
-        narrowest_rows=known.narrowest_rows if known is not None else None,
-        compiled=bound.compiled,
-        lists_needed=lists,
+        leaves=bound.programs[0].leaves,
+        share=known.share,
+        narrowest_rows=known.narrowest_rows,
+        lists=lists_of(base.ladder, target),
         k=max(1, bound.wanted),
+        rest=rest,
+        near=near,
+        open_lists=known.open_lists,
+        open_blocks=known.open_blocks,
     )
 
 
-def lists_needed(ladder: Ladder, k: int, target: float, share: float) -> int:
-    """Return the lists the ladder asks for when `share` of the rows pass evenly."""
-    return math.ceil(math.exp(ladder.at(k, target, math.log(max(share, 1e-12)))) - 1e-9)
+def guess(conjuncts: int, *, cheap: bool, lasting: bool) -> Rest:
+    """Return what is taken of conjuncts of which nothing is known."""
+    return Rest(share=_GUESSED_SHARE**conjuncts, kept=False, cheap=cheap, lasting=lasting)
+
+
+def lists_of(ladder: Ladder | None, target: float) -> Lists:
+    """Return how many lists the ladder asks for."""
+
+    def lists(k: int, share: float, near: float) -> int | None:
+        if ladder is None:
+            return None
+        near = max(near, 1e-12)
+        rungs = math.exp(ladder.at(k, target, math.log(near)))
+        elsewhere = math.pow(max(1.0, share / near), ladder.gamma)
+        return math.ceil(rungs * elsewhere - 1e-9)
+
+    return lists

@@ -6,6 +6,7 @@ import itertools
 from typing import Any, Protocol
 
 from hybridq.nodes import Passthrough, ResetSetting, SetSetting, Statement
+from hybridq.settings import is_of_search
 
 _TOKENS = itertools.count(1)
 _QUERIES = ("SELECT", "FROM", "WITH", "VALUES", "TABLE", "DESCRIBE", "SUMMARIZE", "(")
@@ -41,6 +42,8 @@ class Environment:
 
     def note(self, statement: Statement) -> None:
         """Take notice of a statement before it runs: what is no query may set something."""
+        if isinstance(statement, SetSetting | ResetSetting) and is_of_search(statement.name):
+            return
         if isinstance(statement, SetSetting | ResetSetting | Passthrough):
             text = statement.text.lstrip().upper()
             if not text.startswith(_QUERIES):

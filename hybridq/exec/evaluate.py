@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -46,6 +47,44 @@ CONSTANTS = frozenset((
 
 INFINITE = (dt.date.max, dt.date.min, dt.datetime.max, dt.datetime.min)
 """What DuckDB's client makes of infinite dates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nature:
+    """What functions are: the same for the same arguments, whenever they run; DuckDB's own."""
+
+    deterministic: bool
+    built_in: bool
+
+
+def nature_of(session: Host, functions: frozenset[str]) -> Nature:
+    """Return what all of the functions are."""
+    if not functions:
+        return Nature(deterministic=True, built_in=True)
+    known: Nature | None = session.environment.get(functions)
+    if known is None:
+        names = ", ".join(literal(name) for name in sorted(functions))
+        rows = session.query(
+            "SELECT bool_and((function_type = 'scalar' AND stability = 'CONSISTENT') "
+            "OR (internal AND function_name IN ('if', 'nullif'))), bool_and(internal) "
+            f"FROM duckdb_functions() WHERE lower(function_name) IN ({names}) "
+            "GROUP BY lower(function_name)",
+            None,
+        )[1]
+        every = len(rows) == len(functions)
+        known = Nature(
+            deterministic=every and all(consistent for consistent, _ in rows),
+            built_in=every and all(internal for _, internal in rows),
+        )
+        session.environment.keep(functions, known)
+    return known
+
+
+def told_apart(given: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Return a key that differs where the values of parameters do; None if there is none."""
+    if not all(isinstance(value, _SIMPLE) for value in given.values()):
+        return None
+    return tuple((name, type(value), repr(value)) for name, value in given.items())
 
 
 class Ahead:
@@ -156,29 +195,12 @@ class Ahead:
 
     def _key(self, text: str) -> tuple[Any, ...] | None:
         """Return what an evaluation depends on; None if it cannot be told."""
-        given = self._given(text)
-        if not all(isinstance(value, _SIMPLE) for value in given.values()):
-            return None
-        values = tuple((name, type(value), repr(value)) for name, value in given.items())
-        return (text, values)
+        values = told_apart(self._given(text))
+        return None if values is None else (text, values)
 
     def _deterministic(self, functions: frozenset[str]) -> bool:
         """Tell whether every function gives the same for the same arguments, whenever it runs."""
-        if not functions:
-            return True
-        known: bool | None = self.session.environment.get(functions)
-        if known is None:
-            names = ", ".join(literal(name) for name in sorted(functions))
-            rows = self.session.query(
-                "SELECT lower(function_name), "
-                "bool_and((function_type = 'scalar' AND stability = 'CONSISTENT') "
-                "OR (internal AND function_name IN ('if', 'nullif'))) "
-                f"FROM duckdb_functions() WHERE lower(function_name) IN ({names}) GROUP BY 1",
-                None,
-            )[1]
-            known = len(rows) == len(functions) and all(consistent for _, consistent in rows)
-            self.session.environment.keep(functions, known)
-        return known
+        return nature_of(self.session, functions).deterministic
 
     def _rehearsed(self, query: str) -> bool:
         """Tell whether `query` runs, outside the session's transaction: there a failure ends it."""

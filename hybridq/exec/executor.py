@@ -8,166 +8,296 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import numpy as np
+import numpy.typing as npt
 
 from hybridq.exec.bind import BoundTopK
+from hybridq.exec.where import Completed
+from hybridq.index.bitmaps import bitmap_of
 from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, merge, sort_ties
-from hybridq.index.ivf import Float32s, Int64s
-from hybridq.index.programs import Program
+from hybridq.index.ivf import Float32s, Int64s, Part
+from hybridq.index.programs import Program, assemble
 from hybridq.index.search import (
     Search,
     gather_part,
-    narrowest,
     positions_by_mask,
     positions_by_permutation,
     scan_part,
+    scan_part_within,
     without_distance,
 )
-from hybridq.plan.physical import Exact, Fused, Prefilter
+from hybridq.index.selectivity import narrowest
+from hybridq.kernels import predicate
+from hybridq.plan.physical import Bitmap, Exact, Fused, PhysicalPlan, Postfilter, Prefilter
 
-PositionsByDuckDB = Callable[[BoundTopK], list[Int64s]]
-"""Asks DuckDB for the keys that satisfy the WHERE and returns their positions, per part."""
+_KEPT_POSITIONS = 1 << 16
+_NARROW = 64
+"""Of one row in so many, a permutation gives the positions faster than a pass over all rows."""
 
 Found = list[tuple[Float32s, Int64s]]
 
 
+class Table(Protocol):
+    """DuckDB, for the conjuncts that do not compile; see exec.opaque."""
+
+    def completed(self) -> Completed:
+        """Return programs for all of the WHERE, and the share that passes."""
+
+    def passing(self, part: int, positions: Int64s) -> npt.NDArray[np.bool_]:
+        """Tell which rows of a part satisfy the conjuncts that do not compile."""
+
+
 @dataclass(slots=True)
 class Run:
-    """What happened when a plan ran."""
+    """What happened when a plan ran; `switched` if another one took over."""
 
     counters: Counters = field(default_factory=Counters)
     rows: int = 0
     seconds: float = 0.0
+    switched: bool = False
 
 
-def execute(
-    plan: Exact | Prefilter | Fused, bound: BoundTopK, by_duckdb: PositionsByDuckDB, run: Run
-) -> Hits:
+def execute(plan: PhysicalPlan, bound: BoundTopK, table: Table, run: Run) -> Hits:
     """Return the hits of the query in their final order, OFFSET and LIMIT applied."""
     start = time.perf_counter()
-    hits = _in_order(plan, bound, by_duckdb, run)
+    execution = _Execution(bound, table, run)
+    hits = execution.in_order(plan)
     if len(hits) < bound.wanted:
         bounded = bound.search.radius != math.inf or bound.search.radius_inclusive
         if not bounded:
-            hits = _append_without_distance(hits, bound, by_duckdb)
+            hits = execution.append_without_distance(hits)
     hits = hits.cut(bound.offset, bound.wanted)
     run.rows = len(hits)
     run.seconds = time.perf_counter() - start
     return hits
 
 
-def _in_order(
-    plan: Exact | Prefilter | Fused, bound: BoundTopK, by_duckdb: PositionsByDuckDB, run: Run
-) -> Hits:
-    """Search, and where further sort keys matter, search on past a tie at the k-th distance."""
-    search = bound.search
-    if not bound.sort_columns:
-        return _search(plan, bound, search, by_duckdb, run)
-    wanted = search.k
-    while True:
-        wider = replace(search, k=wanted + 1)
-        hits = _search(plan, bound, wider, by_duckdb, run)
-        complete = len(hits) <= wanted or hits.distance[-1] > hits.distance[search.k - 1]
-        if complete:
-            return sort_ties(bound.snapshot, hits, bound.sort_columns).cut(0, search.k)
-        wanted = 2 * wanted + 64
+class _Execution:
+    """One query while it runs."""
 
+    __slots__ = ("_bitmaps", "_bound", "_checked", "_run", "_table")
 
-def _search(
-    plan: Exact | Prefilter | Fused,
-    bound: BoundTopK,
-    search: Search,
-    by_duckdb: PositionsByDuckDB,
-    run: Run,
-) -> Hits:
-    match plan:
-        case Exact():
-            found = _scan(bound, search, run, share=1.0, target=None, nprobe=None, bounds=False)
-        case Prefilter(source=source):
-            found = _prefilter(source, bound, search, by_duckdb, run)
-        case Fused(target=target, nprobe=nprobe):
-            share = max(plan.estimated_share, 1e-9)
-            found = _scan(
-                bound, search, run, share=share, target=target, nprobe=nprobe, bounds=True
+    def __init__(self, bound: BoundTopK, table: Table, run: Run) -> None:
+        self._bound = bound
+        self._table = table
+        self._run = run
+        self._bitmaps: tuple[Program, ...] | None = None
+        self._checked: list[npt.NDArray[np.uint8]] | None = None
+
+    def in_order(self, plan: PhysicalPlan) -> Hits:
+        """Search, and where further sort keys matter, on past a tie at the k-th distance."""
+        bound, search = self._bound, self._bound.search
+        if not bound.sort_columns:
+            return self._search(plan, search)
+        wanted = search.k
+        while True:
+            hits = self._search(plan, replace(search, k=wanted + 1))
+            complete = len(hits) <= wanted or hits.distance[-1] > hits.distance[search.k - 1]
+            if complete:
+                return sort_ties(bound.snapshot, hits, bound.sort_columns).cut(0, search.k)
+            wanted = 2 * wanted + 64
+
+    def _search(self, plan: PhysicalPlan, search: Search) -> Hits:
+        match plan:
+            case Exact():
+                found = self._scan(
+                    self._bound.programs, search, share=1.0, target=None, nprobe=None, bounds=False
+                )
+            case Prefilter(source=source):
+                found = self._gather(source, search)
+            case Fused():
+                found = self._fused(plan, search)
+            case Bitmap():
+                found = self._bitmap(plan, search)
+            case Postfilter():
+                return self._postfilter(plan, search)
+            case _:
+                assert_never(plan)
+        return merge(self._bound.snapshot, found, search.k)
+
+    # -- scans ------------------------------------------------------------------
+
+    def _scan(
+        self,
+        programs: Sequence[Program],
+        search: Search,
+        *,
+        share: float,
+        target: float | None,
+        nprobe: int | None,
+        bounds: bool = True,
+    ) -> Found:
+        return [
+            scan_part(
+                part,
+                program,
+                search,
+                self._run.counters,
+                share=share,
+                target=target,
+                nprobe=nprobe,
+                use_bounds=bounds,
             )
-        case _:
-            assert_never(plan)
-    return merge(bound.snapshot, found, search.k)
-
-
-def _scan(
-    bound: BoundTopK,
-    search: Search,
-    run: Run,
-    *,
-    share: float,
-    target: float | None,
-    nprobe: int | None,
-    bounds: bool,
-) -> Found:
-    assert bound.compiled
-    return [
-        scan_part(
-            part,
-            program,
-            search,
-            run.counters,
-            share=share,
-            target=target,
-            nprobe=nprobe,
-            use_bounds=bounds,
-        )
-        for part, program in zip(bound.snapshot.parts, bound.programs, strict=True)
-    ]
-
-
-def _prefilter(
-    source: str, bound: BoundTopK, search: Search, by_duckdb: PositionsByDuckDB, run: Run
-) -> Found:
-    parts = bound.snapshot.parts
-    if source == "duckdb" or not bound.compiled:
-        positions = by_duckdb(bound)
-    else:
-        positions = [
-            _positions(source, bound, i, program) for i, program in enumerate(bound.programs)
+            for part, program in zip(self._bound.snapshot.parts, programs, strict=True)
         ]
-    return [
-        gather_part(part, found, search, run.counters)
-        for part, found in zip(parts, positions, strict=True)
-    ]
+
+    def _fused(self, plan: Fused, search: Search) -> Found:
+        bound = self._bound
+        assert bound.compiled
+        share = max(plan.estimated_share, 1e-9)
+        if plan.otherwise is None or plan.max_lists is None:
+            return self._scan(
+                bound.programs, search, share=share, target=plan.target, nprobe=plan.nprobe
+            )
+        found: Found = []
+        for part, program in zip(bound.snapshot.parts, bound.programs, strict=True):
+            scanned = scan_part_within(
+                part,
+                program,
+                search,
+                self._run.counters,
+                share=share,
+                target=plan.target,
+                nprobe=plan.nprobe,
+                max_lists=min(plan.max_lists, part.nlist),
+            )
+            if scanned is None:
+                self._run.switched = True
+                return self._gather(plan.otherwise.source, search)
+            found.append(scanned)
+        return found
+
+    def _bitmap(self, plan: Bitmap, search: Search) -> Found:
+        if self._bound.compiled:
+            programs, share = self._as_bitmaps(), plan.estimated_share
+        else:
+            completed = self._table.completed()
+            programs, share = completed.programs, completed.share
+            if share * self._bound.snapshot.live_rows <= plan.gather_rows:
+                self._run.switched |= not plan.kept
+                return self._gather("duckdb", search)
+        return self._scan(
+            programs, search, share=max(share, 1e-9), target=plan.target, nprobe=plan.nprobe
+        )
+
+    def _as_bitmaps(self) -> tuple[Program, ...]:
+        """Return programs that ask for the positions which those of the WHERE let pass."""
+        if self._bitmaps is None:
+            snapshot = self._bound.snapshot
+            positions = [
+                positions_by_mask(part, program, 0, part.rows)
+                for part, program in zip(snapshot.parts, self._bound.programs, strict=True)
+            ]
+            verdicts = bitmap_of(snapshot, positions).verdicts
+            self._bitmaps = tuple(assemble(verdict) for verdict in verdicts)
+        return self._bitmaps
+
+    # -- distances by position ----------------------------------------------------
+
+    def _gather(self, source: str, search: Search) -> Found:
+        counters = self._run.counters
+        return [
+            gather_part(part, positions, search, counters)
+            for part, positions in zip(
+                self._bound.snapshot.parts, self._positions(source), strict=True
+            )
+        ]
+
+    def _positions(self, source: str) -> Sequence[Int64s]:
+        """Return the positions that pass all of the WHERE, per part."""
+        parts = self._bound.snapshot.parts
+        if self._bound.compiled:
+            programs = self._bound.programs
+            narrow = source == "permutation"
+            return [_positions(p, q, narrow=narrow) for p, q in zip(parts, programs, strict=True)]
+        completed = self._table.completed()
+        found = completed.positions
+        if found is None:
+            programs = completed.programs
+            found = [_positions(p, q, narrow=None) for p, q in zip(parts, programs, strict=True)]
+            if sum(map(len, found)) <= _KEPT_POSITIONS:
+                completed.positions = found
+        return found
+
+    def _complete(self) -> tuple[Program, ...]:
+        """Return programs for all of the WHERE."""
+        return self._bound.programs if self._bound.compiled else self._table.completed().programs
+
+    # -- candidates, checked afterwards ---------------------------------------------
+
+    def _postfilter(self, plan: Postfilter, search: Search) -> Hits:
+        """Check candidates, nearest first, until enough pass; or let the bitmap take over."""
+        bound = self._bound
+        every = assemble(True)
+        programs = [every] * len(bound.programs) if bound.compiled else bound.programs
+        count = max(search.k, plan.first)
+        while True:
+            found = self._scan(
+                programs,
+                replace(search, k=count),
+                share=max(plan.estimated_share, 1e-9),
+                target=plan.target,
+                nprobe=plan.nprobe,
+            )
+            candidates = merge(bound.snapshot, found, count)
+            passing = candidates.take(np.flatnonzero(self._passing(candidates)))
+            if len(passing) >= search.k or len(candidates) < count:
+                return passing.cut(0, search.k)
+            needed = 1.5 * count * (search.k + 1) / (len(passing) + 1)
+            if needed > max(plan.most, search.k):
+                self._run.switched = True
+                return self._search(plan.otherwise, search)
+            count = min(max(2 * count, math.ceil(needed)), bound.snapshot.live_rows + 1)
+
+    def _passing(self, hits: Hits) -> npt.NDArray[np.bool_]:
+        """Tell which hits satisfy what their scan did not ask for; none is checked twice."""
+        parts = self._bound.snapshot.parts
+        if self._checked is None:
+            self._checked = [np.zeros(part.rows, np.uint8) for part in parts]
+        passing = np.zeros(len(hits), np.bool_)
+        for i, checked in enumerate(self._checked):
+            here = np.flatnonzero(hits.part == i)
+            positions = hits.position[here]
+            fresh = positions[checked[positions] == 0]
+            if len(fresh):
+                checked[fresh] = 1 + self._check(i, fresh)
+            passing[here] = checked[positions] == 2
+        return passing
+
+    def _check(self, i: int, positions: Int64s) -> npt.NDArray[np.bool_]:
+        bound = self._bound
+        if not bound.compiled:
+            return self._table.passing(i, positions)
+        out = np.empty(len(positions), np.int64)
+        count = predicate.filter_positions(
+            bound.snapshot.parts[i].keys, positions, *bound.programs[i].arrays, out
+        )
+        return np.isin(positions, out[:count])
+
+    # -- rows without a distance ----------------------------------------------------
+
+    def append_without_distance(self, hits: Hits) -> Hits:
+        """NULL vectors come last, when all others that match are not enough."""
+        bound = self._bound
+        if all(p.n_vectors == p.rows for p in bound.snapshot.parts):
+            return hits
+        missing = bound.wanted - len(hits)
+        extra = without_distance(bound.snapshot, self._complete(), missing, bound.sort_columns)
+        return Hits(
+            np.concatenate([hits.distance, extra.distance]),
+            np.concatenate([hits.part, extra.part]),
+            np.concatenate([hits.position, extra.position]),
+        )
 
 
-def _positions(source: str, bound: BoundTopK, i: int, program: Program) -> Int64s:
-    part = bound.snapshot.parts[i]
-    if source == "permutation" and part.permutations is not None:
-        best = narrowest(part, program)
-        if best is not None:
-            return positions_by_permutation(part, program, best[0])
+def _positions(part: Part, program: Program, *, narrow: bool | None) -> Int64s:
+    """Return the positions that pass, by a permutation if `narrow`; None leaves that open."""
+    best = narrowest(part, program) if narrow is not False else None
+    if best is not None and (narrow or best[1] * _NARROW <= part.rows):
+        return positions_by_permutation(part, program, best[0])
     return positions_by_mask(part, program, 0, part.n_vectors)
-
-
-def _append_without_distance(hits: Hits, bound: BoundTopK, by_duckdb: PositionsByDuckDB) -> Hits:
-    """NULL vectors come last, when all others that match are not enough."""
-    missing = bound.wanted - len(hits)
-    parts = bound.snapshot.parts
-    if all(p.n_vectors == p.rows for p in parts):
-        return hits
-    if bound.compiled:
-        extra = without_distance(bound.snapshot, bound.programs, missing, bound.sort_columns)
-    else:
-        found = [p[p >= part.n_vectors] for p, part in zip(by_duckdb(bound), parts, strict=True)]
-        position = np.concatenate(found)
-        index = np.concatenate([np.full(len(p), i, np.int64) for i, p in enumerate(found)])
-        nothing = np.full(len(position), np.nan, np.float32)
-        unsorted = Hits(nothing, index, position)
-        extra = sort_ties(bound.snapshot, unsorted, bound.sort_columns).cut(0, missing)
-    return Hits(
-        np.concatenate([hits.distance, extra.distance]),
-        np.concatenate([hits.part, extra.part]),
-        np.concatenate([hits.position, extra.position]),
-    )

@@ -21,7 +21,7 @@ from hybridq.exec.result import Field, Result, Row
 from hybridq.nodes import Embedded, Explain, Passthrough, PerRow, TopK
 from hybridq.plan.choose import by_duckdb
 from hybridq.plan.explain import Actual, Explained, as_json, as_text
-from hybridq.plan.physical import Decision, Exact, Fused
+from hybridq.plan.physical import Bitmap, Decision, Exact, Fused, Postfilter
 from hybridq.sql import lateral
 
 
@@ -146,15 +146,18 @@ def _actual(runs: Sequence[Run], seconds: float | None) -> Actual:
         blocks_skipped=sum(c.blocks_skipped for c in counts),
         codes=sum(c.codes for c in counts),
         reranked=sum(c.fast_distances for c in counts),
-        switched=False,
+        switched=any(run.switched for run in runs),
     )
 
 
 def _recall(session: Host, bound: BoundTopK | None, decision: Decision) -> float | None:
     """Return the recall that a plan promises; a fixed number of lists promises none."""
-    if isinstance(decision.plan, Fused) and decision.plan.nprobe is not None:
+    plan = decision.plan
+    if bound is None or not isinstance(plan, Fused | Bitmap | Postfilter):
+        return 1.0
+    if plan.nprobe is not None:
         return None
-    if bound is None or not isinstance(decision.plan, Fused) or decision.plan.target is None:
+    if plan.target is None:
         return 1.0
     return target_of(bound, settings_of(session, bound.topk))
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
 from hybridq.exec.bind import BoundTopK
+from hybridq.exec.keys import Register, key_names, keyed
 from hybridq.exec.prepare import (
     FromIndex,
     FromTable,
@@ -22,19 +21,13 @@ from hybridq.exec.prepare import (
 )
 from hybridq.exec.result import Field, Row
 from hybridq.exec.values import same_query
-from hybridq.index.attributes import Kind
 from hybridq.index.hits import Hits, column_values
-from hybridq.index.maintain import key_arrays
 from hybridq.nodes import ColumnItem, DistanceItem, ExpressionItem, Star, TopK, quote
 from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
 
 RunQuery = Callable[[str, Mapping[str, Any]], tuple[Sequence[Field], list[Row]]]
 """Runs a query in DuckDB with named parameters."""
-
-Register = Callable[[str, pa.Table], None]
-
-_IN_LIST = 256
 
 
 def sources(bound: BoundTopK) -> tuple[Source, ...]:
@@ -124,32 +117,14 @@ def _fetch(
     register: Register,
 ) -> tuple[Sequence[Field], list[Row]]:
     """Fetch the given expressions for each hit in their order; KeyError if a row is gone."""
-    spec, table = bound.spec, bound.topk.table
-    alias = table.alias or table.name
-    keys = [column_values(bound.snapshot, hits, i) for i in range(spec.key_count)]
+    keys = [column_values(bound.snapshot, hits, i) for i in range(bound.spec.key_count)]
     items = ", ".join(
         s.text if s.label is None else f"{s.text} AS {quote(s.label)}" for s in wanted
     )
-    names = [f"{quote(alias)}.{quote(c.name)}" for c in spec.key_columns]
-    key_items = ", ".join(f"{n} AS __hybridq_key{i}" for i, n in enumerate(names))
-    source = bound.source
-    given: dict[str, Any] = {}
-    if len(names) == 1 and 0 < len(hits) <= _IN_LIST:
-        for i, key in enumerate(keys[0]):
-            given[f"hqkey{i}"] = str(key) if spec.columns[0].type.kind is Kind.UUID else key
-        marks = ", ".join(f"CAST(${n} AS {spec.columns[0].type.sql})" for n in given)
-        condition = f" WHERE {names[0]} IN ({marks})"
-    else:
-        rows = list(zip(*keys, strict=True))
-        arrays = key_arrays(spec, rows)
-        register("__hybridq_fetch", pa.table({f"k{i}": a for i, a in enumerate(arrays)}))
-        match = " AND ".join(
-            f"{n} = CAST(__hybridq_fetch.k{i} AS {spec.columns[i].type.sql})"
-            for i, n in enumerate(names)
-        )
-        source += f" SEMI JOIN __hybridq_fetch ON ({match})"
-        condition = ""
-    text = f"{bound.topk.with_text}SELECT {items}, {key_items} FROM {source}{condition}"
+    key_items = ", ".join(f"{n} AS __hybridq_key{i}" for i, n in enumerate(key_names(bound)))
+    rows_of = keyed(bound, keys, "__hybridq_fetch", register)
+    text = f"{bound.topk.with_text}SELECT {items}, {key_items} FROM {rows_of.source}{rows_of.where}"
+    given = dict(rows_of.given)
     for name in lexical.used_parameters(f"{bound.topk.with_text}SELECT {items}"):
         given[name] = bound.parameters[name]
     fields, rows = run_query(text, given)

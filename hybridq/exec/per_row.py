@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,8 @@ import pyarrow.compute as pc
 from hybridq.exec.bind import BoundTopK, bind
 from hybridq.exec.evaluate import Ahead
 from hybridq.exec.executor import Run
-from hybridq.exec.host import Host, given_for
-from hybridq.exec.keys import positions_by_duckdb
+from hybridq.exec.host import Host, given_for, settings_of
+from hybridq.exec.opaque import ByDuckDB
 from hybridq.exec.outer import Outer, read_outer
 from hybridq.exec.prepare import FromIndex, FromTable, IfSameQuery, Prepared, TheDistance, Unbound
 from hybridq.exec.ranged import decided, find
@@ -34,7 +34,8 @@ from hybridq.index.hits import Hits, column_values
 from hybridq.index.ivf import Int64s, Snapshot
 from hybridq.index.maintain import key_arrays
 from hybridq.nodes import PerRow, quote
-from hybridq.plan.physical import Decision, Exact
+from hybridq.plan.physical import Decision, Exact, Postfilter
+from hybridq.settings import Settings
 from hybridq.sql import lateral, lexical
 
 CHANGED = "the rows before LATERAL changed while they were read"
@@ -101,7 +102,7 @@ def _bound_rows(
         if isinstance(bound, Unbound):
             done.left.append(i)
             continue
-        decision = decided(session, bound)
+        decision = _shared(decided(session, bound), settings_of(session, node.topk))
         if not bound.compiled:
             if any(lateral.reads_outer(c.text) for c in bound.opaque):
                 return Unbound("a part of the WHERE that only DuckDB evaluates reads the outer row")
@@ -109,6 +110,18 @@ def _bound_rows(
                 return Unbound(decision.reason)
         found.append((i, bound, decision))
     return found
+
+
+def _shared(decision: Decision, settings: Settings) -> Decision:
+    """Return the decision for one of many rows: they share a bitmap, but no candidates."""
+    if settings.plan != "auto" or not isinstance(decision.plan, Postfilter):
+        return decision
+    return replace(
+        decision,
+        plan=decision.plan.otherwise,
+        name="bitmap",
+        because=lambda: "one bitmap of the rows that pass serves every row",
+    )
 
 
 def _usable(session: Host, node: PerRow) -> Prepared | Unbound:
@@ -208,6 +221,10 @@ def _search(
             some = [h for h in found if h is not None]
             if len(some) < len(found):
                 return Unbound("too many rows are within the radius")
+            if any(
+                not b.compiled and not ByDuckDB(session, b).is_current() for _, b, _ in bound[:1]
+            ):
+                return Unbound("the table changed while it was searched")
             hits.extend(some)
             done.ordinals.extend(i for i, _, _ in bound)
             if keep:
@@ -219,19 +236,19 @@ def _found(
     session: Host, bound: Bound, runs: Sequence[Run], pool: ThreadPoolExecutor | None
 ) -> list[Hits | None]:
     """Run searches; kernels release the GIL, but what asks DuckDB stays on this thread."""
-    positions: dict[int, list[Int64s]] = {}
+    tables: dict[int, ByDuckDB] = {}
 
-    def by_duckdb(one: BoundTopK) -> list[Int64s]:
-        # What DuckDB alone evaluates reads no outer row: equal values give the same positions.
+    def table(one: BoundTopK) -> ByDuckDB:
+        # What DuckDB evaluates does not read the outer row: it is the same for the same WHERE.
         key = id(one.where)
-        if key not in positions:
-            if len(positions) >= _POSITIONS:
-                positions.clear()
-            positions[key] = positions_by_duckdb(one, session.query_arrow)
-        return positions[key]
+        if key not in tables:
+            if len(tables) >= _POSITIONS:
+                tables.clear()
+            tables[key] = ByDuckDB(session, one)
+        return tables[key]
 
     def search(rows: range) -> list[Hits | None]:
-        return [find(bound[i][2], bound[i][1], by_duckdb, runs[i]) for i in rows]
+        return [find(bound[i][2], bound[i][1], table(bound[i][1]), runs[i]) for i in rows]
 
     # The first alone, so that kernels compile once.
     chunks = [range(min(1, len(bound)))]

@@ -16,7 +16,7 @@ from hybridq.exec.host import (
     settings_of,
     shown_parameter,
 )
-from hybridq.exec.keys import positions_by_duckdb
+from hybridq.exec.opaque import ByDuckDB
 from hybridq.exec.output import assemble, output_labels
 from hybridq.exec.prepare import Unbound
 from hybridq.exec.ranged import decided, find
@@ -118,12 +118,9 @@ def answer(
     session: Host, bound: BoundTopK, decision: Decision, run: Run
 ) -> tuple[Sequence[Field], list[Row]] | None:
     """Run the plan on the index and return fields and rows; None if DuckDB must answer."""
-
-    def positions(b: BoundTopK) -> Any:
-        return positions_by_duckdb(b, session.query_arrow)
-
-    hits = find(decision, bound, positions, run)
-    if hits is None:
+    table = ByDuckDB(session, bound)
+    hits = find(decision, bound, table, run)
+    if hits is None or (bound.opaque and not table.is_current()):
         return None
     return assemble(bound, hits, session.query, session.register_view)
 

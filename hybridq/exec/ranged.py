@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from hybridq.exec.bind import BoundTopK
 from hybridq.exec.decide import decide
-from hybridq.exec.executor import PositionsByDuckDB, Run, execute
+from hybridq.exec.executor import Run, Table, execute
 from hybridq.exec.host import Host, settings_of
+from hybridq.exec.opaque import rest_of
 from hybridq.index.hits import Hits
 from hybridq.plan.physical import Decision, Exact, Fused
 from hybridq.settings import hinted
@@ -23,11 +24,11 @@ _ALL = (("recall", 1.0), ("nprobe", None))
 
 def decided(session: Host, bound: BoundTopK) -> Decision:
     """Choose the plan of a bound query."""
-    settings = settings_of(session, bound.topk)
+    settings, rest = settings_of(session, bound.topk), rest_of(session, bound)
     if bound.topk.limit is not None:
-        return decide(bound, settings, session.instance.unit)
+        return decide(bound, settings, session.instance.unit, rest)
     settings = hinted(settings, _ALL)
-    decision = decide(bound, settings, session.instance.unit)
+    decision = decide(bound, settings, session.instance.unit, rest)
     if settings.plan != "auto" or not isinstance(decision.plan, Exact) or decision.plan.by_duckdb:
         return decision
     return replace(
@@ -43,11 +44,9 @@ def decided(session: Host, bound: BoundTopK) -> Decision:
     )
 
 
-def find(
-    decision: Decision, bound: BoundTopK, by_duckdb: PositionsByDuckDB, run: Run
-) -> Hits | None:
+def find(decision: Decision, bound: BoundTopK, table: Table, run: Run) -> Hits | None:
     """Return the hits; None where so many lie within the radius that DuckDB is as fast."""
-    hits = execute(decision.plan, bound, by_duckdb, run)
+    hits = execute(decision.plan, bound, table, run)
     if bound.topk.limit is not None:
         return hits
     while len(hits) == bound.limit:
@@ -55,5 +54,5 @@ def find(
             return None
         k = bound.limit * _GROWTH
         bound = replace(bound, limit=k, search=replace(bound.search, k=k))
-        hits = execute(decision.plan, bound, by_duckdb, run)
+        hits = execute(decision.plan, bound, table, run)
     return hits

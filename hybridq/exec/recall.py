@@ -25,12 +25,12 @@ from hybridq.exec.decide import decide, target_of
 from hybridq.exec.evaluate import Ahead
 from hybridq.exec.executor import Run, execute
 from hybridq.exec.host import Host
-from hybridq.exec.keys import positions_by_duckdb
+from hybridq.exec.opaque import ByDuckDB, rest_of
 from hybridq.exec.prepare import Unbound, prepare
 from hybridq.exec.result import translate
 from hybridq.functions import Functions
 from hybridq.index.hits import Hits
-from hybridq.index.ivf import Float32s, Int64s, Snapshot
+from hybridq.index.ivf import Float32s, Snapshot
 from hybridq.index.state import IndexState
 from hybridq.nodes import Metric, Passthrough, TopK, quote
 from hybridq.plan.physical import Decision, Exact, Prefilter
@@ -227,8 +227,9 @@ class _Measurement:
         run = Run()
         start = time.perf_counter()
         bound = self._bound(vector)
-        plan = self._plan(decide(bound, settings, self.session.instance.unit))
-        hits = execute(plan, bound, self._positions, run)
+        rest = rest_of(self.session, bound)
+        plan = self._plan(decide(bound, settings, self.session.instance.unit, rest))
+        hits = execute(plan, bound, ByDuckDB(self.session, bound), run)
         seconds = time.perf_counter() - start
         return hits, seconds, run.counters.counts().lists, target_of(bound, settings)
 
@@ -254,9 +255,6 @@ class _Measurement:
             # DuckDB would answer, exactly: the same rows at about the same cost.
             return Prefilter(source="duckdb", estimated_rows=0)
         return plan
-
-    def _positions(self, bound: BoundTopK) -> list[Int64s]:
-        return positions_by_duckdb(bound, self.session.query_arrow)
 
 
 def _draw(snapshot: Snapshot, queries: int) -> list[tuple[int, int]]:

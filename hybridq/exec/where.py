@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeAlias
 
 from hybridq.conditions import Conjunct
-from hybridq.index.ivf import Snapshot
+from hybridq.index.bitmaps import Bitmap
+from hybridq.index.ivf import Int64s, Snapshot
 from hybridq.index.programs import Evaluator, Program, assemble, bind_condition
-from hybridq.index.search import Selectivity, selectivity
+from hybridq.index.selectivity import Selectivity, selectivity, share_among
 from hybridq.index.verdicts import Verdict, join
 from hybridq.plan.physical import Decision
 
@@ -37,15 +38,17 @@ class Where:
     """A conjunction with values.
 
     `programs` hold, for each part of the snapshot, the conjuncts that compile, as do `verdicts`;
-    `opaque` are the others, which only DuckDB can evaluate. `selectivity` is known where there are
-    none; `decisions` are the plans chosen, by rows wanted, for one setting and unit costs.
+    `opaque` are the others, which only DuckDB can evaluate, `bitmap_keys` what bitmaps of them are
+    kept under (see exec.opaque). `selectivity` is that of the programs; `decisions` are the plans
+    chosen, by what they depend on, for one setting and unit costs.
     """
 
     programs: tuple[Program, ...]
     verdicts: tuple[Verdict, ...]
     opaque: tuple[Conjunct, ...]
-    selectivity: Selectivity | None
-    decisions: dict[int, Decision] = field(default_factory=dict)
+    selectivity: Selectivity
+    bitmap_keys: tuple[Hashable, Hashable] | None = None
+    decisions: dict[Hashable, Decision] = field(default_factory=dict)
     decided_for: tuple[object, object] = (None, None)
 
 
@@ -119,5 +122,33 @@ def bind_where(
     parts = range(len(snapshot.parts))
     verdicts = tuple(join(True, [found[i] for found in columns]) for i in parts)
     programs = tuple(assemble(verdict) for verdict in verdicts)
-    known = None if opaque else selectivity(snapshot.parts[0], programs[0])
+    known = selectivity(snapshot.parts[0], programs[0])
     return Where(programs, verdicts, tuple(opaque), known)
+
+
+@dataclass(slots=True)
+class Completed:
+    """Programs, per part, for all of a WHERE, and the share of the base part that passes.
+
+    `positions` are what the programs let pass, where that was asked for and is not much.
+    """
+
+    programs: tuple[Program, ...]
+    share: float
+    positions: list[Int64s] | None = None
+
+
+def completed(where: Where, snapshot: Snapshot, bitmap: Bitmap, *, whole: bool) -> Completed:
+    """Add to the programs of a WHERE a bitmap of its other conjuncts, or of the `whole` of it."""
+    known: tuple[Where, Completed] | None = bitmap.completed.get(id(where))
+    if known is not None and known[0] is where:
+        return known[1]
+    verdicts: Sequence[Verdict] = bitmap.verdicts
+    share = bitmap.rows / max(1, snapshot.parts[0].rows)
+    if not whole and where.programs[0].leaves:
+        pairs = zip(where.verdicts, verdicts, strict=True)
+        verdicts = [join(True, pair) for pair in pairs]
+        share *= share_among(snapshot.parts[0], where.programs[0], bitmap.sample)
+    made = Completed(tuple(assemble(v) for v in verdicts), share)
+    bitmap.keep(id(where), (where, made))
+    return made

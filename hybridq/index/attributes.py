@@ -146,18 +146,17 @@ def encode(column: pa.ChunkedArray | pa.Array, kind: AttributeType) -> Encoded:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if kind.has_dictionary:
         return _encode_dictionary(array)
-    nulls = np.asarray(array.is_null())
     keys = _ENCODERS[kind.kind](array, kind)
-    if nulls.any():
-        keys = np.where(nulls, NULL_KEY, keys)
-    if (keys == NULL_KEY).sum() != nulls.sum():
+    if array.null_count:
+        keys = np.where(np.asarray(array.is_null()), NULL_KEY, keys)
+    if (keys == NULL_KEY).sum() != array.null_count:
         raise cannot_hold(kind)
     return Encoded(np.ascontiguousarray(keys, dtype=np.int64), None)
 
 
 def _integers(array: pa.Array, kind: AttributeType) -> Keys:
-    filled = pc.fill_null(array.cast(pa.int64()), 0)
-    return np.asarray(filled)
+    whole = array.cast(pa.int64())
+    return np.asarray(pc.fill_null(whole, 0) if array.null_count else whole)
 
 
 def _booleans(array: pa.Array, kind: AttributeType) -> Keys:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from hybridq.index.ivf import Int64s
 from hybridq.kernels import scan
@@ -21,6 +21,10 @@ class Counts:
     fine_codes: int
     fast_distances: int
     exact_distances: int
+
+    def divided(self, count: int) -> Counts:
+        """Return what one of `count` searches did on average."""
+        return Counts(**{f.name: getattr(self, f.name) // count for f in fields(self)})
 
 
 class Counters:

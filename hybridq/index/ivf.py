@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from hybridq.index.attributes import AttributeType, decode, encode, find_codes
 from hybridq.index.codes import Codes
+from hybridq.index.places import Places
 from hybridq.nodes import Metric, TableName
 
 Float32s: TypeAlias = npt.NDArray[np.float32]
@@ -189,21 +190,8 @@ class Part:
         return int(self.list_offsets.shape[0]) - 1
 
     @cached_property
-    def _sorted_key(self) -> tuple[Int64s, Int64s]:
-        """(positions, their codes) in order of the code of a single-column key."""
-        codes = self.keys[0]
-        positions = (
-            self.permutations[0]
-            if self.permutations is not None
-            else np.argsort(codes, kind="stable")
-        )
-        return positions, codes[positions]
-
-    @cached_property
-    def _key_table(self) -> dict[bytes, int]:
-        """Position by the bytes of a composite key's codes."""
-        packed = np.ascontiguousarray(self.keys[: self.spec.key_count].T)
-        return {row.tobytes(): i for i, row in enumerate(packed)}
+    def _places(self) -> Places:
+        return Places(self.keys[: self.spec.key_count], self.permutations)
 
     def find(self, key: Sequence[pa.Array]) -> Int64s:
         """Return the position of each key (an array per key column), -1 where there is none."""
@@ -216,13 +204,7 @@ class Part:
                 codes[i] = find_codes(values, dictionary)
             else:
                 codes[i] = encode(values, column.type).keys
-        if len(key) > 1:
-            table = self._key_table
-            packed = np.ascontiguousarray(codes.T)
-            return np.array([table.get(row.tobytes(), -1) for row in packed], np.int64)
-        positions, ordered = self._sorted_key
-        at = np.minimum(np.searchsorted(ordered, codes[0]), len(ordered) - 1)
-        return np.where(ordered[at] == codes[0], positions[at], -1)
+        return self._places.find(codes)
 
     def without(self, positions: Int64s) -> Part:
         """Return this part with the rows at `positions` dead."""

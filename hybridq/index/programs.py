@@ -331,8 +331,15 @@ def assemble(verdict: Verdict) -> Program:
         ops=np.array(out.ops, np.int64).reshape(-1, 4),
         low=np.array([low for low, _ in out.intervals], np.int64),
         high=np.array([high for _, high in out.intervals], np.int64),
-        bits=np.concatenate(out.words) if out.words else np.empty(0, np.uint64),
+        bits=_together(out.words),
         leaves=out.leaves,
         depth=depth(verdict),
         narrowing=narrowing,
     )
+
+
+def _together(words: Sequence[Uint64s]) -> Uint64s:
+    """Return all words in one array; that of a bitmap alone is large, and not copied."""
+    if len(words) == 1:
+        return words[0]
+    return np.concatenate(words) if words else np.empty(0, np.uint64)

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, SortColumn, sort_ties
 from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
 from hybridq.index.programs import Program
 from hybridq.index.recall import epsilon_for
+from hybridq.index.selectivity import ranges
 from hybridq.kernels import coded, distance, predicate, scan
 from hybridq.nodes import Metric
 
@@ -43,79 +42,12 @@ class Search:
 _SHARED_COMPONENTS = 1 << 23
 """From so many components on, a few milliseconds' work, threads share a scan of all lists."""
 
-_SAMPLED = 4096
-"""Rows that tell the share of a program which a sample of keys cannot."""
-
-
-class Selectivity(NamedTuple):
-    """The estimated share of rows that pass, and the exact rows of the narrowest leaf."""
-
-    share: float
-    narrowest_rows: int | None
-
-
-def selectivity(part: Part, program: Program) -> Selectivity:
-    """Estimate what passes by the part's sample and its sorted permutations."""
-    if program.leaves == 0 or part.rows == 0:
-        return Selectivity(1.0, None)
-    best = narrowest(part, program)
-    exact = best[1] / part.rows if best is not None else 1.0
-    if best is not None and program.leaves == 1:
-        return Selectivity(exact, best[1])
-    sampled = sampled_share(part, program)
-    if sampled == 0.0:
-        sampled = 0.5 / max(1, part.sample.shape[1])
-    return Selectivity(min(sampled, exact), best[1] if best is not None else None)
-
-
-def sampled_share(part: Part, program: Program) -> float:
-    """Estimate the share of the part's rows that pass, from its sample."""
-    if program.leaves == 0 or part.rows == 0:
-        return 1.0
-    if program.by_position or part.sample.shape[1] == 0:
-        step = max(1, part.rows // _SAMPLED)
-        chosen = np.arange(step // 2, part.rows, step)
-        return int(predicate.count_passing(part.keys, chosen, *program.arrays)) / len(chosen)
-    rows = int(part.sample.shape[1])
-    every = np.ones(rows, np.uint8)
-    out = np.empty(rows, np.int64)
-    no_zones = np.empty((part.sample.shape[0], 0, 2), np.int64)
-    passing = predicate.select_passing(part.sample, no_zones, 0, rows, every, *program.arrays, out)
-    return int(passing) / rows
-
-
-def narrowest(part: Part, program: Program) -> tuple[int, int] | None:
-    """Return (leaf, rows) of the leaf with the fewest rows by the sorted permutations, exactly.
-
-    A leaf is the number of its instruction; every row that passes is among the leaf's rows.
-    """
-    if part.permutations is None:
-        return None
-    best: tuple[int, int] | None = None
-    for leaf in program.narrowing:
-        starts, stops = _ranges(part, program, leaf)
-        rows = sum(stops) - sum(starts)
-        if best is None or rows < best[1]:
-            best = (leaf, rows)
-    return best
-
-
-def _ranges(part: Part, program: Program, leaf: int) -> tuple[list[int], list[int]]:
-    """Return where the leaf's intervals start and stop in its sorted permutation."""
-    assert part.permutations is not None
-    _, column, begin, end = program.ops[leaf].tolist()
-    order, keys = part.permutations[column], part.keys[column]
-    # Bisection through the permutation: the keys are not copied, and few of them are read.
-    starts: list[int] = keys.searchsorted(program.low[begin:end], "left", order).tolist()
-    stops: list[int] = keys.searchsorted(program.high[begin:end], "right", order).tolist()
-    return starts, stops
-
 
 def positions_by_permutation(part: Part, program: Program, leaf: int) -> Int64s:
     """Return live, passing positions by enumerating the rows of one leaf."""
     assert part.permutations is not None
     order = part.permutations[int(program.ops[leaf, 1])]
-    starts, stops = _ranges(part, program, leaf)
+    starts, stops = ranges(part, program, leaf)
     found = [order[start:stop] for start, stop in zip(starts, stops, strict=True)]
     positions = np.concatenate(found) if found else np.empty(0, np.int64)
     if program.leaves > 1 and len(positions):
@@ -135,13 +67,6 @@ def positions_by_mask(part: Part, program: Program, begin: int, end: int) -> Int
     return out[:count]
 
 
-def positions_by_key(part: Part, key: Sequence[pa.Array]) -> Int64s:
-    """Return the live positions of the given keys, ascending; keys the part lacks are left out."""
-    positions = part.find(key)
-    positions = positions[positions >= 0]
-    return np.sort(positions[part.alive[positions] == 1])
-
-
 def scan_part(
     part: Part,
     program: Program,
@@ -157,6 +82,34 @@ def scan_part(
 
     `target` None visits every list; `nprobe` fixes the number of lists instead of the ladder.
     """
+    found = scan_part_within(
+        part,
+        program,
+        search,
+        counters,
+        share=share,
+        target=target,
+        nprobe=nprobe,
+        max_lists=part.nlist,
+        use_bounds=use_bounds,
+    )
+    assert found is not None, "every list is allowed"
+    return found
+
+
+def scan_part_within(
+    part: Part,
+    program: Program,
+    search: Search,
+    counters: Counters,
+    *,
+    share: float,
+    target: float | None,
+    nprobe: int | None,
+    max_lists: int,
+    use_bounds: bool = True,
+) -> tuple[Float32s, Int64s] | None:
+    """Do as `scan_part`, or return None where that would take more than `max_lists` lists."""
     if part.n_vectors == 0 or search.k <= 0:
         return np.empty(0, np.float32), np.empty(0, np.int64)
     if search.k > part.n_vectors:
@@ -168,11 +121,14 @@ def scan_part(
         minimum = 1
         shares, lists = part.ladder.for_query(search.k, target)
         gamma = part.ladder.gamma
-    rule = _Rule(shares, lists, gamma, max(share, 1e-9), minimum)
+    rule = _Rule(shares, lists, gamma, max(share, 1e-9), minimum, max_lists)
     out = _Out(search.k)
     filled = -1
     if part.codes is not None and minimum < part.nlist:
         filled = _probe_coded(part, program, search, rule, epsilon_for(target), out)
+        if filled == coded.GAVE_UP:
+            counters.add(out.counters)
+            return None
         if filled < search.k and search.radius < np.inf:
             # Codes may lose a row at the rim of the radius, and so return too few.
             filled = -1
@@ -185,13 +141,14 @@ def scan_part(
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """Where a scan stops: the ladder, gamma, the estimated share, and lists at least."""
+    """Where a scan stops: the ladder, gamma, the estimated share, lists at least and at most."""
 
     shares: npt.NDArray[np.float64]
     lists: npt.NDArray[np.float64]
     gamma: float
     share: float
     minimum: int
+    maximum: int
 
 
 def _probe_coded(
@@ -227,6 +184,7 @@ def _probe_coded(
         rule.gamma,
         rule.share,
         rule.minimum,
+        rule.maximum,
         epsilon,
         epsilon,
         search.k,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from hybridq.errors import OperationalError
+from hybridq.index.bitmaps import Bitmaps
 from hybridq.index.ivf import IndexSpec, Snapshot
 
 
@@ -20,6 +21,7 @@ class IndexState:
     version: int = 0
     pending: list[list[pa.Array]] = field(default_factory=list)
     writer: object | None = None
+    bitmaps: Bitmaps = field(default_factory=Bitmaps)
 
     @property
     def name(self) -> str:

@@ -82,6 +82,11 @@ _ELSEWHERE = 4.0
 """If so many times fewer rows pass than do on the whole, the nearest lists tell nothing of where
 the passing rows are: all lists that may hold some are visited."""
 
+_EARLY = 8
+"""Lists, at least, that tell whether to give up."""
+
+GAVE_UP = -2
+
 _AHEAD = 8  # rows whose codes are asked for before they are needed
 _LARGEST = 1e36  # scores beyond it say nothing
 
@@ -91,7 +96,7 @@ _LARGEST = 1e36  # scores beyond it say nothing
     *(in_f32_2d, in_f32, in_f32_2d, in_u64_3d, in_f32_3d),
     *(in_u64_3d, in_f32_3d, in_u8_2d, in_f32_2d),
     *(in_i64_2d, in_i64_3d, in_i64_3d, in_u8, in_i64_2d, in_i64, in_i64, in_u64, in_i64),
-    *(f32, boolean, in_f64, in_f64, f64, f64, i64, f64, f64),
+    *(f32, boolean, in_f64, in_f64, f64, f64, i64, i64, f64, f64),
     *(i64, out_f32, out_i64, out_i64, out_i64),
     returns=i64,
 )
@@ -126,6 +131,7 @@ def probe_coded(
     gamma: float,
     global_share: float,
     min_lists: int,
+    max_lists: int,
     epsilon: float,
     fine_epsilon: float,
     k: int,
@@ -146,12 +152,15 @@ def probe_coded(
     list_radius, list_zones
         (nlist,): for L2, how far a row of the list may lie from its centroid; and the zones of
         lists (A, nlist, FIELDS), see `zones`, or (A, 0, FIELDS).
+    max_lists
+        With fewer than nlist, another way to the answer is known, that costs as much as to scan so
+        many lists. The scan gives up as soon as it would have to look everywhere, or at more.
     epsilon, fine_epsilon
         Deviations by which sign bits and four-bit codes may be wrong.
 
     Notes
     -----
-    -1 is returned for a query whose scores overflow float32.
+    -1 is returned for a query whose scores overflow float32, GAVE_UP where the scan gave up.
     """
     if k <= 0:
         return 0
@@ -227,6 +236,7 @@ def probe_coded(
     everywhere = min_lists >= nlist
     last_chunk = False
     visited = 0
+    opened = 0
     while True:
         if at == ready:
             if last_chunk:
@@ -279,6 +289,7 @@ def probe_coded(
         reach = np.sqrt(gap * gap + rounding / (SIGN_NOISE * SIGN_NOISE))
         shift = middle + epsilon * SIGN_NOISE * reach
         fine_reach = fine_epsilon * gap
+        opened += begin < end
         count = 0
         for block in range(begin // BLOCK, (end + BLOCK - 1) // BLOCK):
             first = block * BLOCK
@@ -344,11 +355,16 @@ def probe_coded(
                     if filled == k and bounds[0] < tau:
                         tau = bounds[0]
                 count = 0
+        seldom = passed + 2.0 * np.sqrt(passed + 1.0) < global_share * scanned / _ELSEWHERE
+        if max_lists < nlist and visited >= _EARLY and (seldom or opened > max_lists):
+            counters[LISTS_VISITED] += visited
+            counters[ROWS_EXAMINED] += scanned
+            counters[ROWS_PASSING] += passed
+            return GAVE_UP
         if filled == k and visited >= min_lists and not everywhere:
             if ladder_share.shape[0] == 0:
                 break
-            expected = global_share * scanned
-            if passed + 2.0 * np.sqrt(passed + 1.0) < expected / _ELSEWHERE:
+            if seldom:
                 everywhere = True
                 chunk = nlist
                 continue

@@ -9,7 +9,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.kernels._jit import entry, in_i64, in_i64_2d, kernel, out_i64_3d
+from hybridq.kernels._jit import (
+    entry,
+    i64,
+    in_i64,
+    in_i64_2d,
+    in_i64_3d,
+    kernel,
+    out_i64_3d,
+)
 from hybridq.kernels.predicate import AND, INTERVALS, OR, POSITION_BITS, SKIP_IF_NONE
 
 Int64s = npt.NDArray[np.int64]
@@ -106,3 +114,15 @@ def may_pass(
             continue
         at += 1
     return bool(state & one)
+
+
+@entry(in_i64_3d, i64, in_i64_2d, in_i64, in_i64, returns=i64)
+def count_open(zones: Int64s, step: int, ops: Int64s, low: Int64s, high: Int64s) -> int:
+    """Count the groups, of every `step`-th one, that may have a row that passes the program."""
+    sets = np.empty(ops.shape[0], np.int64)
+    fill_sets(ops, low, high, sets)
+    found = 0
+    for group in range(0, zones.shape[1], step):
+        if may_pass(zones, group, ops, low, high, sets):
+            found += 1
+    return found

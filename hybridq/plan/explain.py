@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
-from hybridq.plan.physical import Decision, Exact, Fused, PhysicalPlan, Prefilter
+from hybridq.plan.physical import (
+    Bitmap,
+    Decision,
+    Exact,
+    Fused,
+    PhysicalPlan,
+    Postfilter,
+    Prefilter,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,11 +149,27 @@ def _plan_line(plan: PhysicalPlan) -> str:
             return "exact (brute force over the index's vectors)"
         case Prefilter(source=source, estimated_rows=rows):
             return f"prefilter (rows found by {source}, about {rows:,}; exact distances)"
-        case Fused(target=None, estimated_lists=lists):
-            return f"fused (all {lists} lists, predicate inside the scan; exact)"
-        case Fused(nprobe=nprobe, estimated_lists=lists):
-            how = f"nprobe {nprobe}" if nprobe is not None else f"about {lists} lists"
-            return f"fused ({how}, predicate inside the scan)"
+        case Fused():
+            return f"fused ({_lists(plan)}, predicate inside the scan{_exact(plan)})"
+        case Bitmap():
+            made = "a bitmap at hand" if plan.kept else "a bitmap of the rows that pass"
+            return f"bitmap ({made}, {_lists(plan)}{_exact(plan)})"
+        case Postfilter(first=first):
+            scan = f"{_lists(plan)}{_exact(plan)}"
+            return f"postfilter ({first:,} candidates or more, checked; {scan})"
+        case _:
+            assert_never(plan)
+
+
+def _lists(plan: Fused | Bitmap | Postfilter) -> str:
+    if plan.nprobe is not None:
+        return f"nprobe {plan.nprobe}"
+    about = "all" if plan.target is None else "about"
+    return f"{about} {plan.estimated_lists} lists"
+
+
+def _exact(plan: Fused | Bitmap | Postfilter) -> str:
+    return "; exact" if plan.target is None and plan.nprobe is None else ""
 
 
 def _detail(plan: PhysicalPlan) -> Mapping[str, Any]:
@@ -154,8 +178,19 @@ def _detail(plan: PhysicalPlan) -> Mapping[str, Any]:
             return {"by_duckdb": by_duckdb}
         case Prefilter(source=source, estimated_rows=rows):
             return {"source": source, "estimated_rows": rows}
-        case Fused(target=target, nprobe=nprobe, estimated_lists=lists):
-            return {"recall": target, "nprobe": nprobe, "estimated_lists": lists}
+        case Fused():
+            return _scan(plan)
+        case Bitmap():
+            return {**_scan(plan), "kept": plan.kept}
+        case Postfilter():
+            return {**_scan(plan), "candidates": plan.first, "most_candidates": plan.most}
+        case _:
+            assert_never(plan)
+
+
+def _scan(plan: Fused | Bitmap | Postfilter) -> dict[str, Any]:
+    lists = plan.estimated_lists
+    return {"recall": plan.target, "nprobe": plan.nprobe, "estimated_lists": lists}
 
 
 def _seconds(value: float) -> str:

@@ -1,4 +1,8 @@
-"""Physical plans of a TopK: plain data, executed by hybridq.exec, priced by cost."""
+"""Physical plans of a TopK: plain data, executed by hybridq.exec, priced by cost.
+
+A plan that may turn out badly names the one that takes over (`otherwise`) and when: by work counted
+in rows or lists, so that the same query does the same every time.
+"""
 
 from __future__ import annotations
 
@@ -34,16 +38,55 @@ class Prefilter:
 class Fused:
     """IVF scan with the predicate inside the scan; approximate to the target recall.
 
-    `target` None visits every list, and is exact; `nprobe` fixes the lists.
+    `target` None visits every list, and is exact; `nprobe` fixes the lists. A scan that would visit
+    more than `max_lists`, for the rows near the query pass less often than others, gives way to
+    `otherwise`.
     """
 
     target: float | None
     nprobe: int | None
     estimated_lists: int
     estimated_share: float
+    max_lists: int | None = None
+    otherwise: Prefilter | None = None
 
 
-PhysicalPlan: TypeAlias = Exact | Prefilter | Fused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bitmap:
+    """The same scan, with a bitmap of rows as a leaf: of what DuckDB found to satisfy the WHERE.
+
+    `kept` tells that the bitmap is at hand. Where no more than `gather_rows` pass, their distances
+    are computed one by one, and no list is visited.
+    """
+
+    target: float | None
+    nprobe: int | None
+    estimated_lists: int
+    estimated_share: float
+    kept: bool
+    gather_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postfilter:
+    """Candidates in order of distance, by a scan; DuckDB checks on them what does not compile.
+
+    Where all compiles, the program is checked afterwards. `first` candidates are fetched, then
+    more while too few pass; `otherwise` takes over where more than `most` would be needed.
+    """
+
+    target: float | None
+    nprobe: int | None
+    estimated_lists: int
+    estimated_share: float
+    first: int
+    most: int
+    otherwise: Bitmap
+
+
+PhysicalPlan: TypeAlias = Exact | Prefilter | Fused | Bitmap | Postfilter
+
+NAMES = ("exact", "prefilter", "fused", "bitmap", "postfilter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +106,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The plan chosen, and why."""
+    """The plan chosen, and why.
+
+    `ask_near` tells that the share of rows that pass near the query could change it.
+    """
 
     plan: PhysicalPlan
     name: str
     estimated_selectivity: float
     candidates: tuple[Candidate, ...]
     because: Callable[[], str] = field(compare=False)
+    ask_near: bool = False
 
     @property
     def reason(self) -> str:

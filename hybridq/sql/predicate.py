@@ -250,8 +250,10 @@ def _test(node: exp.Expr, span: Span | None, truth: Truth, owns: Owns) -> Condit
         if expression is None:
             return Opaque(f"{node.key} is left to DuckDB")
         return Given(truth, expression, _nothing(node))
-    if len(names) > 1 or not all(owns(c) for c in columns):
-        return Opaque(f"{node.key} over several columns is left to DuckDB")
+    if not all(owns(c) for c in columns):
+        return Opaque(f"{node.key} over several tables is left to DuckDB")
+    if len(names) > 1:
+        return Opaque(f"{node.key} over several columns is left to DuckDB", expression)
     inner, asked, turned = _peel(node, truth)
     leaf = _leaf(inner)
     if leaf is None and expression is None:

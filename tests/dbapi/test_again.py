@@ -123,7 +123,7 @@ def plan_of(con, text, parameters):
 def test_settings_are_heeded(con):
     text = "SELECT id FROM t WHERE price < ? ORDER BY v <-> ? LIMIT 3"
     parameters = [5, np.zeros(DIM, np.float32)]
-    for plan in ("exact", "prefilter", "fused", "exact"):
+    for plan in ("exact", "prefilter", "fused", "bitmap", "postfilter", "exact"):
         con.execute(f"SET plan = '{plan}'")
         assert f"Plan: {plan}" in plan_of(con, text, parameters)
     con.execute("RESET plan")

@@ -11,7 +11,7 @@ from hybridq.index import maintain
 from hybridq.index.build import default_nlist
 
 DISTANCES = {"l2": "<->", "cosine": "<=>", "ip": "<#>"}
-PLANS = ("exact", "prefilter", "fused")
+PLANS = ("exact", "prefilter", "fused", "bitmap", "postfilter")
 
 
 def make(vectors, *, metric="l2", dim=None, nlist=None, kind=None):

@@ -11,12 +11,8 @@ from hybridq.index.attributes import MAX_KEY, NULL_KEY, attribute_type
 from hybridq.index.intervals import ALL, complement, union
 from hybridq.index.ivf import IndexColumn, IndexSpec, Part
 from hybridq.index.programs import assemble
-from hybridq.index.search import (
-    narrowest,
-    positions_by_mask,
-    positions_by_permutation,
-    sampled_share,
-)
+from hybridq.index.search import positions_by_mask, positions_by_permutation
+from hybridq.index.selectivity import narrowest, sampled_share
 from hybridq.index.verdicts import Codes, Joined, Ranges, Rows, join, of_codes, of_ranges, packed
 from hybridq.nodes import Metric
 

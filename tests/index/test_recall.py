@@ -214,7 +214,7 @@ def test_every_list_gives_everything(table, name):
     assert table.recall(condition, queries, plan="fused") == 1.0
     table.con.execute("RESET nprobe")
     table.con.execute("SET recall = 1")
-    for plan in ("auto", "exact", "prefilter", "fused"):
+    for plan in ("auto", "exact", "prefilter", "fused", "bitmap", "postfilter"):
         table.con.execute(f"SET plan = '{plan}'")
         assert table.recall(condition, queries) == 1.0
 

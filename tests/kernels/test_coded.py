@@ -51,6 +51,7 @@ def run(
     program=(),
     radius=np.inf,
     min_lists=None,
+    max_lists=None,
     epsilon=SURE,
     groups=None,
 ):
@@ -83,6 +84,7 @@ def run(
         0.5,
         1.0,
         len(table.offsets) if min_lists is None else min_lists,
+        len(table.offsets) if max_lists is None else max_lists,
         epsilon,
         epsilon,
         k,

@@ -238,7 +238,7 @@ def answer(ours, where, parameters):
         return "cannot" if "cannot run" in str(error) else "refused"
 
 
-@given(trees(), st.sampled_from(["auto", "exact", "prefilter", "fused"]))
+@given(trees(), st.sampled_from(["auto", "exact", "prefilter", "fused", "bitmap", "postfilter"]))
 def test_random_trees(engines, tree, plan):
     plain, ours = engines
     where, parameters = tree

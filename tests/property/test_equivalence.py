@@ -272,7 +272,13 @@ def predicates(draw: st.DrawFn, columns: list[tuple[str, str]], depth: int = 2) 
             return f"{name} IS {draw(st.sampled_from(['', 'NOT ']))}NULL", []
         case "other":
             # Nothing that compiles: an expression, a function.
-            others = [f"CAST({name} AS VARCHAR) LIKE '%1%'", f"hash({name}) % 2 = 0"]
+            other, _ = draw(st.sampled_from(columns))
+            others = [
+                f"CAST({name} AS VARCHAR) LIKE '%1%'",
+                f"hash({name}) % 2 = 0",
+                f"hash({name}, {other}) % 4 > 0",
+                f"({name} IS NULL) <= ({other} IS NULL)",
+            ]
             return draw(st.sampled_from(others)), []
         case _:
             if draw(st.booleans()):
@@ -399,9 +405,14 @@ EXACT = (
     {"recall": "1", "plan": "'exact'"},
     {"recall": "1", "plan": "'prefilter'"},
     {"recall": "1", "plan": "'fused'"},
+    {"recall": "1", "plan": "'bitmap'"},
+    {"recall": "1", "plan": "'postfilter'"},
     {"nprobe": "1000", "recall": "0.5"},
 )
-APPROXIMATE = ({"recall": "0.5"}, {"recall": "0.5", "plan": "'fused'"}, {"nprobe": "1"})
+APPROXIMATE = (
+    *({"recall": "0.5", "plan": plan} for plan in ("'fused'", "'bitmap'", "'postfilter'")),
+    *({"recall": "0.5"}, {"nprobe": "1"}),
+)
 
 
 def run(con, setup, text, given_) -> tuple[str, list[tuple[Any, ...]]] | None:

@@ -43,7 +43,7 @@ FILTERS = {
     "n = 1 OR label = 'é'": lambda row: row[1] == 1 or row[0] == "é",
     "n = 77": lambda row: False,
 }
-PLANS = ("auto", "exact", "prefilter", "fused")
+PLANS = ("auto", "exact", "prefilter", "fused", "bitmap", "postfilter")
 
 
 class Machine(RuleBasedStateMachine):

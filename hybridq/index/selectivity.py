@@ -1,0 +1,167 @@
+"""How many rows pass a program: exactly where sorted permutations tell, else from samples."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hybridq.index.ivf import Float32s, Int64s, Part
+from hybridq.index.programs import Program
+from hybridq.kernels import distance, predicate, zones
+
+_SAMPLED = 4096
+"""Rows that tell the share of a program which a sample of keys cannot."""
+
+_FEW = 16
+"""A leaf with one row in so many, or less, is sampled among its own rows."""
+
+_AMONG = 512
+"""Rows of a narrow leaf that are looked at."""
+
+_TRUSTED = 10
+"""Hits in a sample that need no other evidence."""
+
+_GROUPS = 512
+"""Lists and blocks whose zones are looked at."""
+
+_LOCAL_LISTS = 16
+_LOCAL_ROWS = 32
+"""Lists near a query, and rows of each, that tell the share near it."""
+
+
+class Selectivity(NamedTuple):
+    """The estimated share of rows that pass, and the exact rows of the narrowest leaf.
+
+    Of the lists and blocks, these shares are not ruled out by their zones.
+    """
+
+    share: float
+    narrowest_rows: int | None
+    open_lists: float
+    open_blocks: float
+
+
+def selectivity(part: Part, program: Program) -> Selectivity:
+    """Estimate what passes by the part's sorted permutations, its zones and its sample."""
+    if program.leaves == 0 or part.rows == 0:
+        return Selectivity(1.0, None, 1.0, 1.0)
+    share, narrowest_rows = _share(part, program)
+    blocks = _open_share(part.zones, program)
+    return Selectivity(share, narrowest_rows, _open_share(part.list_zones, program), blocks)
+
+
+def _share(part: Part, program: Program) -> tuple[float, int | None]:
+    leaves = _leaf_rows(part, program)
+    if not leaves:
+        return sampled_share(part, program), None
+    leaf, rows = min(leaves, key=lambda found: found[1])
+    exact = rows / part.rows
+    if program.leaves == 1 or rows == 0:
+        return exact, rows
+    if rows * _FEW <= part.rows:
+        return exact * _share_of_leaf(part, program, leaf, rows), rows
+    independent = 1.0
+    for _, count in leaves:
+        independent *= count / part.rows
+    return min(sampled_share(part, program, independent=independent), exact), rows
+
+
+def _open_share(groups: Int64s, program: Program) -> float:
+    """Estimate the share of groups that their zones do not rule out."""
+    count = groups.shape[1]
+    if count == 0:
+        return 1.0
+    step = max(1, count // _GROUPS)
+    looked_at = -(-count // step)
+    ops, low, high, _ = program.arrays
+    found = int(zones.count_open(groups, step, ops, low, high))
+    return float(max(1, found) / looked_at)
+
+
+def sampled_share(part: Part, program: Program, *, independent: float | None = None) -> float:
+    """Estimate the share of the part's rows that pass, from its sample.
+
+    With few hits, `independent` counts for as much: the share were its leaves independent.
+    """
+    if program.leaves == 0 or part.rows == 0:
+        return 1.0
+    if program.by_position or part.sample.shape[1] == 0:
+        step = max(1, part.rows // _SAMPLED)
+        chosen = np.arange(step // 2, part.rows, step)
+        return share_among(part, program, chosen)
+    rows = int(part.sample.shape[1])
+    every = np.ones(rows, np.uint8)
+    out = np.empty(rows, np.int64)
+    no_zones = np.empty((part.sample.shape[0], 0, 2), np.int64)
+    passing = int(
+        predicate.select_passing(part.sample, no_zones, 0, rows, every, *program.arrays, out)
+    )
+    if passing >= _TRUSTED or rows >= part.rows:
+        return passing / rows
+    if independent is None:
+        return max(0.5, passing) / rows
+    return (passing + 0.5) / (rows + 0.5 / max(independent, 1e-12))
+
+
+def share_among(part: Part, program: Program, positions: Int64s) -> float:
+    """Return the share of the rows at `positions` that pass; of none, a half row's share."""
+    if len(positions) == 0:
+        return 0.0
+    passing = int(predicate.count_passing(part.keys, positions, *program.arrays))
+    return max(passing, 0.5 if len(positions) < part.rows else 0) / len(positions)
+
+
+def local_share(part: Part, program: Program, query: Float32s) -> float:
+    """Estimate the share that passes among the rows of the lists nearest to the query."""
+    away = np.empty(part.nlist, np.float32)
+    distance.coarse(int(part.spec.metric), query, part.centroids, away)
+    nearest = min(_LOCAL_LISTS, part.nlist)
+    lists = np.argpartition(away, nearest - 1)[:nearest]
+    starts = part.list_offsets[lists]
+    sizes = part.list_offsets[lists + 1] - starts
+    steps = (np.arange(_LOCAL_ROWS)[:, None] * sizes) // _LOCAL_ROWS
+    positions = (starts + steps)[:, sizes > 0].ravel()
+    return share_among(part, program, positions)
+
+
+def narrowest(part: Part, program: Program) -> tuple[int, int] | None:
+    """Return (leaf, rows) of the leaf with the fewest rows by the sorted permutations, exactly.
+
+    A leaf is the number of its instruction; every row that passes is among the leaf's rows.
+    """
+    return min(_leaf_rows(part, program), key=lambda found: found[1], default=None)
+
+
+def ranges(part: Part, program: Program, leaf: int) -> tuple[list[int], list[int]]:
+    """Return where the leaf's intervals start and stop in its sorted permutation."""
+    assert part.permutations is not None
+    _, column, begin, end = program.ops[leaf].tolist()
+    order, keys = part.permutations[column], part.keys[column]
+    # Bisection through the permutation: the keys are not copied, and few of them are read.
+    starts: list[int] = keys.searchsorted(program.low[begin:end], "left", order).tolist()
+    stops: list[int] = keys.searchsorted(program.high[begin:end], "right", order).tolist()
+    return starts, stops
+
+
+def _leaf_rows(part: Part, program: Program) -> list[tuple[int, int]]:
+    """Return (leaf, rows) of each leaf that every passing row is in."""
+    if part.permutations is None:
+        return []
+    found: list[tuple[int, int]] = []
+    for leaf in program.narrowing:
+        starts, stops = ranges(part, program, leaf)
+        found.append((leaf, sum(stops) - sum(starts)))
+    return found
+
+
+def _share_of_leaf(part: Part, program: Program, leaf: int, rows: int) -> float:
+    """Return which share of a leaf's rows passes, from up to _AMONG of them."""
+    assert part.permutations is not None
+    order = part.permutations[int(program.ops[leaf, 1])]
+    step = -(-rows // _AMONG)
+    starts, stops = ranges(part, program, leaf)
+    chosen = [order[start:stop:step] for start, stop in zip(starts, stops, strict=True)]
+    positions = np.ascontiguousarray(np.concatenate(chosen))
+    passing = int(predicate.count_passing(part.keys, positions, *program.arrays))
+    return max(passing, 0.5 if step > 1 else 0) / len(positions)
