@@ -15,6 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from hybridq.kernels._jit import REDUCTION, SAFE_FLAGS
+
 BLOCK = 64
 """Rows a word covers."""
 
@@ -194,17 +196,13 @@ def _nibble_dot(typing: Any, fine: Any, row: Any, first: Any, values: Any, half:
             # Signed: there is an instruction for it, and levels are small.
             factor = builder.sitofp(part, floats)
             other = loaded(floats, _pointer(context, builder, signature.args[3], vector, start), 4)
-            product = builder.fmul(factor, other, flags=("contract", "reassoc"))
-            total = (
-                product
-                if total is None
-                else builder.fadd(total, product, flags=("contract", "reassoc"))
-            )
+            product = builder.fmul(factor, other, flags=SAFE_FLAGS)
+            total = product if total is None else builder.fadd(total, product, flags=SAFE_FLAGS)
         kind = ir.FunctionType(f32, [f32, floats])
         name = f"llvm.vector.reduce.fadd.v{HALF_BLOCK}f32"
         insert: Any = cgutils.get_or_insert_function
         reduce = insert(builder.module, kind, name)
-        return builder.call(reduce, [ir.Constant(f32, 0.0), total], fastmath=("reassoc",))
+        return builder.call(reduce, [ir.Constant(f32, 0.0), total], **REDUCTION)
 
     return types.float32(fine, types.int64, types.int64, values, types.int64), generate
 
