@@ -92,14 +92,14 @@ def _explain_per_row(
     start = time.perf_counter()
     done: Searches | Unbound
     if analyze:
-        answered = answer_per_row(session, node, values, 0)
+        answered = answer_per_row(session, node, values, 0, keep=True)
         done = answered if isinstance(answered, Unbound) else answered[1]
     else:
         done = prepare_searches(session, node, values, first=True)
     seconds = time.perf_counter() - start
     bound, decision = None, None
-    if not isinstance(done, Unbound) and done.bound:
-        bound, decision = done.bound[0], done.decisions[0]
+    if not isinstance(done, Unbound) and done.example:
+        bound, decision = done.example[0]
     if decision is None:
         reason = done.reason if isinstance(done, Unbound) else "no row before it has a vector"
         decision = by_duckdb(reason, settings_of(session, node.topk), forced_allowed=False)

@@ -42,28 +42,34 @@ CHANGED = "the rows before LATERAL changed while they were read"
 
 _MIN_FOR_THREADS = 64
 _CHUNK = 16
+_BATCH = 4096
+_POSITIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Searches:
-    """The searches of all outer rows: what each is bound to, its plan, and how it went.
+    """The searches of outer rows: one `example` with its plan, and the rows searched for.
 
-    `left` are the rows that the index does not answer.
+    `left` are the rows that the index does not answer; `runs` tell what happened, if asked for.
     """
 
     prepared: Prepared
+    snapshot: Snapshot
     outer: Outer
+    example: list[tuple[BoundTopK, Decision]]
     ordinals: list[int]
-    bound: list[BoundTopK]
-    decisions: list[Decision]
     left: list[int]
     runs: list[Run]
+
+
+Bound = list[tuple[int, BoundTopK, Decision]]
+"""(outer row, what its search is bound to, its plan)."""
 
 
 def prepare_searches(
     session: Host, node: PerRow, values: Mapping[str, Any], *, first: bool = False
 ) -> Searches | Unbound:
-    """Read the outer rows (or the `first` ones alone) and bind a search to each."""
+    """Read the outer rows (or the `first` ones alone) and bind a search to the first of them."""
     prepared = _usable(session, node)
     if isinstance(prepared, Unbound):
         return prepared
@@ -71,26 +77,39 @@ def prepare_searches(
     if isinstance(outer, Unbound):
         return outer
     snapshot = session.instance.snapshot(prepared.state)
-    done = Searches(prepared, outer, [], [], [], [], [])
-    for i, row in enumerate(outer.rows):
-        bound = _bound(session, prepared, snapshot, {**values, **row})
+    done = Searches(prepared, snapshot, outer, [], [], [], [])
+    for i in range(len(outer.rows)):
+        bound = _bound_rows(session, node, values, done, range(i, i + 1))
+        if isinstance(bound, Unbound):
+            return bound
+        if bound:
+            done.example.append(bound[0][1:])
+            break
+    done.left.clear()
+    return done
+
+
+def _bound_rows(
+    session: Host, node: PerRow, values: Mapping[str, Any], done: Searches, rows: range
+) -> Bound | Unbound:
+    """Bind a search to each of `rows`; those that cannot be are noted as left."""
+    found: Bound = []
+    # Few searches share the threads one after the other, many run beside each other.
+    threads = session.threads if len(done.outer.rows) < _MIN_FOR_THREADS else 1
+    for i in rows:
+        given = {**values, **done.outer.rows[i]}
+        bound = _bound(session, done.prepared, done.snapshot, given, threads)
         if isinstance(bound, Unbound):
             done.left.append(i)
             continue
         decision = _shared(decided(session, bound), settings_of(session, node.topk))
         if not bound.compiled:
-            if any(lateral.as_written(c.text, node.outer, _NONE * len(node.outer)) != c.text
-                   for c in bound.opaque):  # fmt: skip
+            if any(lateral.reads_outer(c.text) for c in bound.opaque):
                 return Unbound("a part of the WHERE that only DuckDB evaluates reads the outer row")
             if isinstance(decision.plan, Exact):
                 return Unbound(decision.reason)
-        done.ordinals.append(i)
-        done.bound.append(bound)
-        done.decisions.append(decision)
-    return done
-
-
-_NONE = ("",)
+        found.append((i, bound, decision))
+    return found
 
 
 def _shared(decision: Decision, settings: Settings) -> Decision:
@@ -121,7 +140,11 @@ def _usable(session: Host, node: PerRow) -> Prepared | Unbound:
 
 
 def _bound(
-    session: Host, prepared: Prepared, snapshot: Snapshot, values: Mapping[str, Any]
+    session: Host,
+    prepared: Prepared,
+    snapshot: Snapshot,
+    values: Mapping[str, Any],
+    threads: int,
 ) -> BoundTopK | Unbound:
     def evaluate(expression: str) -> Any:
         text = f"SELECT {expression}"
@@ -130,22 +153,22 @@ def _bound(
 
     evaluator = Ahead(session, values, prepared.topk.table)
     token = session.environment.token
-    return bind(prepared, values, evaluate, lambda: snapshot, evaluator, token)
+    return bind(prepared, values, evaluate, lambda: snapshot, evaluator, token, threads=threads)
 
 
 def answer_per_row(
-    session: Host, node: PerRow, values: Mapping[str, Any], number: int
+    session: Host, node: PerRow, values: Mapping[str, Any], number: int, *, keep: bool = False
 ) -> tuple[str, Searches] | Unbound:
-    """Return the select to stand in the LATERAL's place, its rows registered."""
+    """Return the select to stand in the LATERAL's place, its rows registered.
+
+    With `keep` what happened is kept.
+    """
     done = prepare_searches(session, node, values)
     if isinstance(done, Unbound):
         return done
-    searched = _run(session, done)
-    hits = [h for h in searched if h is not None]
-    if len(hits) < len(searched):
-        return Unbound("too many rows are within the radius")
-    if any(not b.compiled and not ByDuckDB(session, b).is_current() for b in done.bound[:1]):
-        return Unbound("the table changed while it was searched")
+    hits = _search(session, node, values, done, keep=keep)
+    if isinstance(hits, Unbound):
+        return hits
     counts = np.array([len(h) for h in hits], np.int64)
     ordinal = np.repeat(np.array(done.ordinals, np.int64), counts)
     view = f"__hybridq_outer{number}"
@@ -179,32 +202,62 @@ def answer_per_row(
 # -- searching -----------------------------------------------------------------
 
 
-def _run(session: Host, done: Searches) -> list[Hits | None]:
-    """Run every search; kernels release the GIL, what asks DuckDB stays on this thread."""
-    done.runs.extend(Run() for _ in done.bound)
-    # What DuckDB evaluates does not read the outer row: it is the same for the same WHERE.
-    tables = {id(bound.where): ByDuckDB(session, bound) for bound in done.bound}
+def _search(
+    session: Host, node: PerRow, values: Mapping[str, Any], done: Searches, *, keep: bool
+) -> list[Hits] | Unbound:
+    """Search for every outer row, some at a time; `done` tells for which."""
+    count = len(done.outer.rows)
+    threads = session.threads if count >= _MIN_FOR_THREADS else 1
+    hits: list[Hits] = []
+    with ThreadPoolExecutor(threads) as pool:  # starts threads when they are first needed
+        for start in range(0, count, _BATCH):
+            rows = range(start, min(start + _BATCH, count))
+            bound = _bound_rows(session, node, values, done, rows)
+            if isinstance(bound, Unbound):
+                return bound
+            runs = [Run() for _ in bound]
+            alone = threads == 1 or not all(b.compiled for _, b, _ in bound)
+            found = _found(session, bound, runs, None if alone else pool)
+            some = [h for h in found if h is not None]
+            if len(some) < len(found):
+                return Unbound("too many rows are within the radius")
+            if any(
+                not b.compiled and not ByDuckDB(session, b).is_current() for _, b, _ in bound[:1]
+            ):
+                return Unbound("the table changed while it was searched")
+            hits.extend(some)
+            done.ordinals.extend(i for i, _, _ in bound)
+            if keep:
+                done.runs.extend(runs)
+    return hits
 
-    def one(i: int) -> Hits | None:
-        bound = done.bound[i]
-        return find(done.decisions[i], bound, tables[id(bound.where)], done.runs[i])
 
-    count = len(done.bound)
-    alone = any(not b.compiled for b in done.bound) or count < _MIN_FOR_THREADS
-    threads = 1 if alone else session.threads
-    if threads == 1:
-        hits = []
-        for i in range(count):
-            hits.append(one(i))
-            session.progress.advance(1)
-        return hits
-    first = one(0)  # so that kernels compile once
-    chunks = [range(i, min(i + _CHUNK, count)) for i in range(1, count, _CHUNK)]
-    hits = [first]
-    with ThreadPoolExecutor(threads) as pool:
-        for found in pool.map(lambda chunk: [one(i) for i in chunk], chunks):
-            hits.extend(found)
-            session.progress.advance(len(found))
+def _found(
+    session: Host, bound: Bound, runs: Sequence[Run], pool: ThreadPoolExecutor | None
+) -> list[Hits | None]:
+    """Run searches; kernels release the GIL, but what asks DuckDB stays on this thread."""
+    tables: dict[int, ByDuckDB] = {}
+
+    def table(one: BoundTopK) -> ByDuckDB:
+        # What DuckDB evaluates does not read the outer row: it is the same for the same WHERE.
+        key = id(one.where)
+        if key not in tables:
+            if len(tables) >= _POSITIONS:
+                tables.clear()
+            tables[key] = ByDuckDB(session, one)
+        return tables[key]
+
+    def search(rows: range) -> list[Hits | None]:
+        return [find(bound[i][2], bound[i][1], table(bound[i][1]), runs[i]) for i in rows]
+
+    # The first alone, so that kernels compile once.
+    chunks = [range(min(1, len(bound)))]
+    chunks += [range(i, min(i + _CHUNK, len(bound))) for i in range(1, len(bound), _CHUNK)]
+    hits = search(chunks[0])
+    others = map(search, chunks[1:]) if pool is None else pool.map(search, chunks[1:])
+    for found in others:
+        hits.extend(found)
+        session.progress.advance(len(found))
     return hits
 
 
@@ -233,7 +286,6 @@ def _columns(
 ) -> tuple[list[Field], list[pa.Array]] | Unbound:
     """Return the output of all hits: from the index, from the outer row, from the table."""
     outer = done.outer
-    snapshot = done.bound[0].snapshot if done.bound else None
     sources = [o.other if isinstance(o, IfSameQuery) else o for o in done.prepared.outputs]
     by_name = {f"${c.name}": i for i, c in enumerate(node.outer)}
     wanted = [s for s in sources if isinstance(s, FromTable) and s.text not in by_name]
@@ -250,7 +302,7 @@ def _columns(
         match source:
             case FromIndex(label, kind, column):
                 fields.append(Field(label, kind))
-                read = column_values(snapshot, hits, column) if snapshot is not None else []
+                read = column_values(done.snapshot, hits, column)
                 columns.append(arrow_column(read, fields[-1]))
             case TheDistance(label, negated):
                 fields.append(Field(label, "FLOAT"))
@@ -280,11 +332,7 @@ def _fetched(
 ) -> tuple[Sequence[Field], pa.Table] | Unbound:
     """Let DuckDB compute select items over the rows found; Unbound if one of them is gone."""
     spec, outer = done.prepared.spec, done.outer
-    snapshot = done.bound[0].snapshot if done.bound else None
-    keys: list[list[Any]] = [
-        column_values(snapshot, hits, i) if snapshot is not None else []
-        for i in range(spec.key_count)
-    ]
+    keys = [column_values(done.snapshot, hits, i) for i in range(spec.key_count)]
     arrays = key_arrays(spec, list(zip(*keys, strict=True)))
     table = pa.table(
         [pa.array(np.arange(len(hits))), pa.array(ordinal), *arrays],

@@ -39,6 +39,8 @@ _SESSION_WIDE = (
     "default_order",
     "default_null_order",
     "default_collation",
+    "threads",
+    "worker_threads",
 )
 
 

@@ -12,10 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
+
+from hybridq.kernels._jit import REDUCTION, SAFE_FLAGS
 
 BLOCK = 64
 """Rows a word covers."""
+
+HALF_BLOCK = 32
+"""Bytes that hold 64 four-bit levels."""
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
@@ -57,6 +63,22 @@ def at_most(values: npt.NDArray[np.float32], first: int, bound: float) -> np.uin
         if not values[first + v] > np.float32(bound):
             word |= np.uint64(1) << np.uint64(v)
     return word
+
+
+def nibble_dot(
+    fine: npt.NDArray[np.uint8], row: int, first: int, values: npt.NDArray[np.float32], half: int
+) -> float:
+    """Return the sum of 64 four-bit levels times `values`, in any order.
+
+    The levels are the halves of fine[row, first] … fine[row, first + 31]: the low halves meet
+    values[first] …, the high ones values[half + first] ….
+    """
+    total = np.float32(0.0)
+    for j in range(first, first + HALF_BLOCK):
+        byte = int(fine[row, j])
+        total += np.float32(byte & 15) * values[j]
+        total += np.float32(byte >> 4) * values[half + j]
+    return float(total)
 
 
 def lowest_bits(count: int) -> np.uint64:
@@ -154,6 +176,38 @@ def _at_most(typing: Any, values: Any, first: Any, bound: Any) -> Any:
 
 
 @_instruction
+def _nibble_dot(typing: Any, fine: Any, row: Any, first: Any, values: Any, half: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        table, row, first, vector, half = args
+        f32 = ir.FloatType()
+        floats = ir.VectorType(f32, HALF_BLOCK)
+        wide = ir.VectorType(_I32, HALF_BLOCK)
+        bytes_ = ir.VectorType(_I8, HALF_BLOCK)
+
+        def loaded(kind: Any, pointer: Any, align: int) -> Any:
+            return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=align)
+
+        packed = loaded(bytes_, _pointer(context, builder, signature.args[0], table, row, first), 1)
+        levels = builder.zext(packed, wide)
+        low = builder.and_(levels, _splat(builder, ir.Constant(_I32, 15), HALF_BLOCK))
+        high = builder.lshr(levels, _splat(builder, ir.Constant(_I32, 4), HALF_BLOCK))
+        total = None
+        for part, start in ((low, first), (high, builder.add(half, first))):
+            # Signed: there is an instruction for it, and levels are small.
+            factor = builder.sitofp(part, floats)
+            other = loaded(floats, _pointer(context, builder, signature.args[3], vector, start), 4)
+            product = builder.fmul(factor, other, flags=SAFE_FLAGS)
+            total = product if total is None else builder.fadd(total, product, flags=SAFE_FLAGS)
+        kind = ir.FunctionType(f32, [f32, floats])
+        name = f"llvm.vector.reduce.fadd.v{HALF_BLOCK}f32"
+        insert: Any = cgutils.get_or_insert_function
+        reduce = insert(builder.module, kind, name)
+        return builder.call(reduce, [ir.Constant(f32, 0.0), total], **REDUCTION)
+
+    return types.float32(fine, types.int64, types.int64, values, types.int64), generate
+
+
+@_instruction
 def _popcount(typing: Any, word: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
@@ -206,6 +260,11 @@ def _overload_non_zero(flags: Any, first: Any) -> Any:
 @overload(at_most, strict=False)
 def _overload_at_most(values: Any, first: Any, bound: Any) -> Any:
     return lambda values, first, bound: _at_most(values, first, np.float32(bound))
+
+
+@overload(nibble_dot, strict=False)
+def _overload_nibble_dot(fine: Any, row: Any, first: Any, values: Any, half: Any) -> Any:
+    return lambda fine, row, first, values, half: _nibble_dot(fine, row, first, values, half)
 
 
 @overload(lowest_bits, strict=False)

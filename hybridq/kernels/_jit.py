@@ -27,6 +27,11 @@ JIT = isinstance(njit(lambda: None), Dispatcher)
 SAFE_FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 """Reordering and fusing only: with nnan or ninf, NaN checks are silently dropped."""
 
+SAFE_FLAGS = tuple(sorted(SAFE_FASTMATH))
+"""The same for instructions that are written out, see `_intrinsics`."""
+
+REDUCTION: dict[str, Any] = {"fastmath": SAFE_FLAGS}
+
 _INNER: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",

@@ -25,7 +25,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.kernels._intrinsics import BLOCK, popcount
+from hybridq.kernels._intrinsics import BLOCK, HALF_BLOCK, nibble_dot, popcount
 from hybridq.kernels._jit import (
     entry,
     i64,
@@ -383,10 +383,7 @@ def block_scores(
 def fine_dot(fine: Uint8s, row: int, turned: Float32s) -> float:
     """Return the sum of level times component over a row's four-bit levels (0 to 15)."""
     half = fine.shape[1]
-    low = np.float32(0.0)
-    high = np.float32(0.0)
-    for j in range(half):
-        byte = fine[row, j]
-        low += np.float32(byte & np.uint8(15)) * turned[j]
-        high += np.float32(byte >> np.uint8(4)) * turned[half + j]
-    return float(low + high)
+    total = np.float32(0.0)
+    for first in range(0, half, HALF_BLOCK):
+        total += nibble_dot(fine, row, first, turned, half)
+    return float(total)

@@ -297,6 +297,11 @@ def _labelled(topk: TopK, outer: Sequence[OuterColumn]) -> tuple[Item, ...]:
     return tuple(items)
 
 
+def reads_outer(text: str) -> bool:
+    """Tell whether `text` has a parameter that stands for an outer column."""
+    return _OUTER.search(text) is not None
+
+
 def as_written(text: str, outer: Sequence[OuterColumn], by: Sequence[str]) -> str:
     """Return `text` with other texts in place of the parameters of `outer`."""
     place = {column.name: other for column, other in zip(outer, by, strict=True)}

@@ -28,6 +28,7 @@ def test_threads_change_no_answer(con, where, k):
     answers = []
     for threads in (1, 2, 5):
         con.execute(f"SET threads = {threads}")
+        assert con.check_open().threads == threads
         con.execute("SET plan = 'exact'")
         answers.append(con.execute(text, [query]).fetchall())
     assert answers[0] == answers[1] == answers[2]

@@ -5,7 +5,8 @@ from hypothesis import given
 
 from hybridq.index.codes import encode_part
 from hybridq.kernels import rabitq
-from hybridq.kernels._jit import entry, in_f32, out_u64_2d
+from hybridq.kernels._intrinsics import at_most
+from hybridq.kernels._jit import entry, f64, in_f32, in_u8_2d, out_f32, out_u64_2d
 from hybridq.kernels.distance import COSINE, IP, L2
 from hybridq.nodes import Metric
 from hybridq.progress import NoProgress
@@ -18,6 +19,18 @@ DIMENSIONS = st.sampled_from([1, 2, 3, 63, 64, 65, 100, 128, 200])
 def _split(turned, planes):
     planes[0, 0] = np.uint64(0)
     rabitq.split_query(turned, planes)
+
+
+@entry(in_u8_2d, in_f32, out_f32)
+def _fine_dots(fine, turned, out):
+    for row in range(fine.shape[0]):
+        out[row] = np.float32(rabitq.fine_dot(fine, row, turned))
+
+
+@entry(in_f32, f64, out_u64_2d)
+def _at_most(values, bound, out):
+    for block in range(out.shape[0]):
+        out[block, 0] = at_most(values, block * 64, bound)
 
 
 def turned(points, centre, signs):
@@ -157,3 +170,25 @@ def test_a_query_is_split_into_the_bits_of_its_levels(seed, size):
     levels = (bits * (1 << np.arange(4))[:, None]).sum(axis=0)
     step = np.abs(query).max() / np.float32(7.5)
     assert np.abs(step * (levels - 7.5) - query).max() <= 0.51 * step
+
+
+@FAST
+@given(seed=st.integers(0, 1000), size=st.sampled_from([64, 128, 192, 1024]))
+def test_products_with_four_bit_levels(seed, size):
+    rng = np.random.default_rng(seed)
+    fine = rng.integers(0, 256, (5, size // 2)).astype(np.uint8)
+    query = rng.standard_normal(size).astype(np.float32)
+    out = np.empty(5, np.float32)
+    _fine_dots(fine, query, out)
+    np.testing.assert_allclose(out, levels_of(fine) @ query.astype(np.float64), atol=1e-2)
+
+
+@FAST
+@given(seed=st.integers(0, 1000), bound=st.sampled_from([0.0, -np.inf, np.inf, 1.5]))
+def test_a_bound_lets_equal_and_unknown_values_pass(seed, bound):
+    rng = np.random.default_rng(seed)
+    values = rng.choice(np.array([0, -1, 1.5, 2, np.nan, np.inf, -np.inf], np.float32), 128)
+    out = np.empty((2, 1), np.uint64)
+    _at_most(values, bound, out)
+    bits = np.unpackbits(out.view(np.uint8).reshape(2, 8), axis=1, bitorder="little").ravel()
+    assert (bits.astype(bool) == ~(values > bound)).all()
