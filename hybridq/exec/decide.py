@@ -92,9 +92,14 @@ def statistics(
     )
 
 
-def guess(conjuncts: int, *, cheap: bool, lasting: bool) -> Rest:
-    """Return what is taken of conjuncts of which nothing is known."""
-    return Rest(share=_GUESSED_SHARE**conjuncts, kept=False, cheap=cheap, lasting=lasting)
+def guess(conjuncts: int, checked: tuple[int, int] | None, *, cheap: bool, lasting: bool) -> Rest:
+    """Return what is taken of conjuncts: what candidates checked before say, else a guess."""
+    share = _GUESSED_SHARE**conjuncts
+    if checked is not None:
+        passing, candidates = checked
+        # In steps, so that plans are chosen but a few times.
+        share = 2.0 ** round(math.log2((passing + share) / (candidates + 1)))
+    return Rest(share=min(1.0, share), kept=False, cheap=cheap, lasting=lasting)
 
 
 def lists_of(ladder: Ladder | None, target: float) -> Lists:

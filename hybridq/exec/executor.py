@@ -246,6 +246,7 @@ class _Execution:
             )
             candidates = merge(bound.snapshot, found, count)
             passing = candidates.take(np.flatnonzero(self._passing(candidates)))
+            bound.where.checked = len(passing), len(candidates)
             if len(passing) >= search.k or len(candidates) < count:
                 return passing.cut(0, search.k)
             needed = 1.5 * count * (search.k + 1) / (len(passing) + 1)

@@ -54,7 +54,7 @@ class ByDuckDB:
         cheap = is_cheap(self._session, bound)
         if kept is None:
             lasting = _questions(self._session, bound)[0].key is not None
-            return guess(len(bound.opaque), cheap=cheap, lasting=lasting)
+            return guess(len(bound.opaque), bound.where.checked, cheap=cheap, lasting=lasting)
         share = self._complete(*kept).share / max(bound.where.selectivity.share, 1e-9)
         return Rest(share=min(1.0, share), kept=True, cheap=cheap)
 

@@ -40,7 +40,8 @@ class Where:
     `programs` hold, for each part of the snapshot, the conjuncts that compile, as do `verdicts`;
     `opaque` are the others, which only DuckDB can evaluate, `bitmap_keys` what bitmaps of them are
     kept under (see exec.opaque). `selectivity` is that of the programs; `decisions` are the plans
-    chosen, by what they depend on, for one setting and unit costs.
+    chosen, by what they depend on, for one setting and unit costs. `checked` is how many candidates
+    of the last search passed the opaque conjuncts, and how many there were.
     """
 
     programs: tuple[Program, ...]
@@ -48,6 +49,7 @@ class Where:
     opaque: tuple[Conjunct, ...]
     selectivity: Selectivity
     bitmap_keys: tuple[Hashable, Hashable] | None = None
+    checked: tuple[int, int] | None = None
     decisions: dict[Hashable, Decision] = field(default_factory=dict)
     decided_for: tuple[object, object] = (None, None)
 
