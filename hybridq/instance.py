@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -375,6 +376,16 @@ class Instance:
         with self.lock:
             state.pending.append(keys)
             state.version += 1
+
+    def written_beside(self, state: IndexState) -> None:
+        """Move to a new version after a write that changed nothing the index keeps, perhaps others.
+
+        What DuckDB has said of the table's rows belongs to a version.
+        """
+        with self.lock:
+            state.version += 1
+            if not state.pending:
+                state.snapshot = replace(state.snapshot, version=state.version)
 
     def rebuild_outgrown(self, state: IndexState, progress: Progress) -> None:
         """Rebuild an index if much was written since its build; that stays in any case."""

@@ -94,6 +94,9 @@ def commit(
             state = transaction.states[name]
             instance.committed(state, keys)
             changed.append(state)
+        for name in transaction.opaque - logged.keys():
+            if name in transaction.states:
+                instance.written_beside(transaction.states[name])
         for state in transaction.dropped:
             instance.forget(state)
         if transaction.wrote or transaction.states:
@@ -129,6 +132,8 @@ def catch_up(
             if keys is not None:
                 instance.log_changes(duck, state, keys)
                 instance.committed(state, keys)
+            else:
+                instance.written_beside(state)
 
 
 def release(transaction: Transaction) -> None:
