@@ -378,10 +378,7 @@ class Instance:
             state.version += 1
 
     def written_beside(self, state: IndexState) -> None:
-        """Move to a new version after a write that changed nothing the index keeps, perhaps others.
-
-        What DuckDB has said of the table's rows belongs to a version.
-        """
+        """Take a new version after a write to other columns: what DuckDB said of rows is past."""
         with self.lock:
             state.version += 1
             if not state.pending:
