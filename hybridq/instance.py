@@ -341,8 +341,7 @@ class Instance:
 
     def recalibrate(self, state: IndexState, progress: Progress) -> None:
         """Calibrate the stopping rule of an index anew, on the rows it has now."""
-        with self.lock, self.duck.cursor() as cursor:
-            recalibrate(cursor, state, progress)
+        recalibrate(self.duck, self.lock, state, progress)
 
     # -- snapshots and changes ------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -70,9 +71,14 @@ def load_part(
     return (part if known is None else replace(part, ladder=ladder_from_json(known))), size
 
 
-def recalibrate(duck: duckdb.DuckDBPyConnection, state: IndexState, progress: Progress) -> None:
-    """Calibrate an index's stopping rule on the rows that its segment still has; record it."""
-    part, *deltas = state.snapshot.parts
+def recalibrate(
+    duck: duckdb.DuckDBPyConnection, lock: threading.RLock, state: IndexState, progress: Progress
+) -> None:
+    """Calibrate an index's stopping rule on the rows its segment still has; record and publish it.
+
+    `lock` guards what is published; searches go on while the rule is calibrated.
+    """
+    segment, part = state.segment, state.snapshot.parts[0]
     live = np.flatnonzero(part.alive[: part.n_vectors])
     labels = np.repeat(np.arange(part.nlist, dtype=np.int32), np.diff(part.list_offsets))
     whole = len(live) == part.n_vectors
@@ -83,8 +89,11 @@ def recalibrate(duck: duckdb.DuckDBPyConnection, state: IndexState, progress: Pr
         part.spec.metric,
         progress,
     )
-    manifest.put_ladder(duck, state.segment, ladder_to_json(ladder))
-    state.snapshot = replace(state.snapshot, parts=(replace(part, ladder=ladder), *deltas))
+    with lock, duck.cursor() as cursor:
+        if state.segment == segment:  # not rebuilt meanwhile
+            manifest.put_ladder(cursor, segment, ladder_to_json(ladder))
+            base, *deltas = state.snapshot.parts
+            state.snapshot = replace(state.snapshot, parts=(replace(base, ladder=ladder), *deltas))
 
 
 def remove_leftovers(duck: duckdb.DuckDBPyConnection, files: Files, directory: Path) -> None:
