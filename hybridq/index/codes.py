@@ -68,8 +68,6 @@ def encode_part(
     centroids: Float32s,
     metric: Metric,
     progress: Progress,
-    *,
-    threads: int | None = None,
 ) -> Codes:
     """Encode the vectors that `chunks` yields in list order; `labels` (n,) is the list of each."""
     n, dim = len(labels), centroids.shape[1]
@@ -102,7 +100,7 @@ def encode_part(
     progress.start("encode", n)
     try:
         # Chunks begin at multiples of a block, so that no two threads write to the same word.
-        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             at = 0
             for chunk in chunks:
                 pieces = [

@@ -186,7 +186,6 @@ def _probe_coded(
         rule.minimum,
         rule.maximum,
         epsilon,
-        epsilon,
         search.k,
         out.distance,
         out.tie,

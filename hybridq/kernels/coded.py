@@ -41,6 +41,7 @@ from hybridq.kernels.distance import COSINE, IP, L2, fast_squared_l2, squared_no
 from hybridq.kernels.lists import SAMPLE, cut, lists_needed, score_centroids, take_lists
 from hybridq.kernels.predicate import MAX_DEPTH, append_rows, block_word
 from hybridq.kernels.rabitq import (
+    LARGEST_SCORE,
     MIDDLE,
     PLANES,
     SIGN_NOISE,
@@ -49,7 +50,7 @@ from hybridq.kernels.rabitq import (
     split_query,
     turn_one,
 )
-from hybridq.kernels.rerank import compact, read_vectors, score_of
+from hybridq.kernels.rerank import RUN, compact, read_vectors, score_of
 from hybridq.kernels.scan import (
     BLOCKS,
     BLOCKS_SKIPPED,
@@ -72,9 +73,6 @@ Uint64s = npt.NDArray[np.uint64]
 _FEW = 5
 """Up to this many rows of a block are looked at one by one, without their sign bits."""
 
-_RUN = 64
-"""Rows gathered, at least, before their four-bit codes are read."""
-
 _CHUNK_LISTS = 32
 """Lists, at least, that are put in order at a time."""
 
@@ -88,7 +86,6 @@ _EARLY = 8
 GAVE_UP = -2
 
 _AHEAD = 8  # rows whose codes are asked for before they are needed
-_LARGEST = 1e36  # scores beyond it say nothing
 
 
 @entry(
@@ -96,7 +93,7 @@ _LARGEST = 1e36  # scores beyond it say nothing
     *(in_f32_2d, in_f32, in_f32_2d, in_u64_3d, in_f32_3d),
     *(in_u64_3d, in_f32_3d, in_u8_2d, in_f32_2d),
     *(in_i64_2d, in_i64_3d, in_i64_3d, in_u8, in_i64_2d, in_i64, in_i64, in_u64, in_i64),
-    *(f32, boolean, in_f64, in_f64, f64, f64, i64, i64, f64, f64),
+    *(f32, boolean, in_f64, in_f64, f64, f64, i64, i64, f64),
     *(i64, out_f32, out_i64, out_i64, out_i64),
     returns=i64,
 )
@@ -133,7 +130,6 @@ def probe_coded(
     min_lists: int,
     max_lists: int,
     epsilon: float,
-    fine_epsilon: float,
     k: int,
     out_distance: Float32s,
     out_tie: Int64s,
@@ -155,7 +151,7 @@ def probe_coded(
     max_lists
         With fewer than nlist, another way to the answer is known, that costs as much as to scan so
         many lists. The scan gives up as soon as it would have to look everywhere, or at more.
-    epsilon, fine_epsilon
+    epsilon
         Deviations by which sign bits and four-bit codes may be wrong.
 
     Notes
@@ -192,8 +188,8 @@ def probe_coded(
     scores = np.empty(BLOCK, np.float32)
     mask_scratch = np.empty(BLOCK, np.int64)
     stack = np.empty(MAX_DEPTH, np.uint64)
-    rows = np.empty(_RUN + BLOCK, np.int64)
-    exact_bounds = np.empty(_RUN + BLOCK, np.float64)
+    rows = np.empty(RUN + BLOCK, np.int64)
+    exact_bounds = np.empty(RUN + BLOCK, np.float64)
     four_rows = np.empty(4, np.int64)
     four_values = np.empty(4, np.float32)
     bounds = np.empty(k, np.float32)
@@ -213,7 +209,7 @@ def probe_coded(
         else:
             difference = np.float64(unit[j]) - np.float64(centre[j])
             offset += difference * difference
-    if not abs(offset) < _LARGEST:
+    if not abs(offset) < LARGEST_SCORE:
         return -1
     taken = np.zeros(nlist, np.uint8)
     order = np.empty(nlist, np.int64)
@@ -288,7 +284,7 @@ def probe_coded(
         # What the rounding of the query adds to the deviation, in the same unit as `gap`.
         reach = np.sqrt(gap * gap + rounding / (SIGN_NOISE * SIGN_NOISE))
         shift = middle + epsilon * SIGN_NOISE * reach
-        fine_reach = fine_epsilon * gap
+        fine_reach = epsilon * gap
         opened += begin < end
         count = 0
         for block in range(begin // BLOCK, (end + BLOCK - 1) // BLOCK):
@@ -315,7 +311,7 @@ def probe_coded(
                 counters[CODES] += BLOCK
                 word &= at_most(scores, 0, float(tau))
             count = append_rows(word, first, rows, count)
-            if count >= _RUN or (count > 0 and first + BLOCK >= end):
+            if count >= RUN or (count > 0 and first + BLOCK >= end):
                 counters[FINE_CODES] += count
                 for i in range(min(_AHEAD, count)):
                     prefetch(fine, rows[i], 0)

@@ -23,6 +23,7 @@ from hybridq.kernels._jit import (
 )
 from hybridq.kernels.distance import COSINE, fast_squared_l2
 from hybridq.kernels.rabitq import (
+    LARGEST_SCORE,
     MIDDLE,
     PLANES,
     SIGN_NOISE,
@@ -35,8 +36,6 @@ from hybridq.kernels.rabitq import (
 Float32s = npt.NDArray[np.float32]
 Int32s = npt.NDArray[np.int32]
 Uint64s = npt.NDArray[np.uint64]
-
-_LARGEST = 1e36
 
 
 @entry(
@@ -78,7 +77,7 @@ def nearest(
         offset = np.float64(0.0)
         for j in range(size):
             offset += np.float64(turned[j]) * np.float64(turned[j])
-        if not offset < _LARGEST:
+        if not offset < LARGEST_SCORE:
             out[i] = -1
             continue
         step = split_query(turned, planes)

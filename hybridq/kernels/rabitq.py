@@ -61,6 +61,9 @@ FINE_FACTORS = 4  # h0, h1, h2, and one to fill a quarter of a cache line
 SIGN_NOISE = 0.61
 """kappa: sqrt(1 - o^2) of residuals that look random, 0.603, and a little more."""
 
+LARGEST_SCORE = 1e36
+"""Beyond it float32 scores say nothing."""
+
 _ROUNDS = 4
 _STEPS = (1.0, 0.85, 0.72, 0.6)
 _LARGEST = 1e37
@@ -120,7 +123,7 @@ def norm(vectors: Float32s, row: int) -> float:
 
 
 @kernel
-def _quantise(y: Float32s, norm_square: float, levels: Uint8s) -> tuple[float, float]:
+def _quantise(y: Float32s, levels: Uint8s) -> tuple[float, float]:
     """Write the four-bit levels of `y` (D,); return (step, <y, reconstruction>).
 
     The widest component decides the range of steps; the best of a few is kept.
@@ -245,7 +248,7 @@ def encode(
         factors[block, 1, v] = np.float32(-twice * scale)
         if fine.shape[0] == 0:
             continue
-        step, dot = _quantise(y, square, levels)
+        step, dot = _quantise(y, levels)
         level_square = np.float64(0.0)
         along = np.float64(0.0)
         for j in range(size):

@@ -19,7 +19,7 @@ Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 
 RUN = 64
-"""Rows whose vectors are read together."""
+"""Rows gathered, at least, before what comes next is read of them: four-bit codes, vectors."""
 
 _SLACK = 1.0 + 1e-5  # covers the rounding of float32 scores
 

@@ -86,7 +86,6 @@ def run(
         len(table.offsets) if min_lists is None else min_lists,
         len(table.offsets) if max_lists is None else max_lists,
         epsilon,
-        epsilon,
         k,
         distance,
         tie,
