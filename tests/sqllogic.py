@@ -47,7 +47,8 @@ IGNORE = "<slt:ignore>"
 ENGINES = ("hybridq", "duckdb")
 _OURS = re.compile(
     r"\s*(CREATE\s+EXTENSION|REINDEX|EXPLAIN|SHOW|CREATE\s+INDEX.*USING\s+(ann|ivfflat|hnsw)"
-    r"|(SET|RESET)\s+(SESSION\s+)?(hybridq\.|(recall|nprobe|plan|calibration|on_bad_image)\b))",
+    r"|(SET|RESET)\s+(SESSION\s+)?(hybridq\.|(recall|nprobe|plan|calibration|on_bad_image|"
+    r"lock_timeout|statement_timeout)\b))",
     re.IGNORECASE | re.DOTALL,
 )
 _OF_SESSION = re.compile(r"\s*(CREATE\s+TEMP|PREPARE|USE|SET\s+VARIABLE)\b", re.IGNORECASE)
@@ -370,6 +371,8 @@ class Script:
                 raise
             con.execute("SET plan = 'auto'")
             cursor = con.execute(record.sql, record.values)
+            con.execute(forced)
+        if forced is not None and record.sql.upper() == "RESET PLAN":
             con.execute(forced)
         if re.match(r"\s*(SET|RESET)\b", record.sql, re.IGNORECASE):
             self.said.setdefault(record.connection, []).append(record.sql)
