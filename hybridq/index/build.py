@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from hybridq.errors import OperationalError
 from hybridq.index.codes import BLOCK, codes_from, encode_part
-from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Ladder, Part
+from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Ladder, Part, all_live
 from hybridq.index.recall import calibrate
 from hybridq.index.rows import Rows, in_memory
 from hybridq.kernels import kmeans, zones
@@ -154,7 +154,7 @@ def build_part(
         list_radius=layout.list_radius,
         tie=layout.tie,
         row_hash=layout.hash,
-        alive=np.ones(rows.count, np.uint8),
+        alive=all_live(rows.count),
     )
 
 
@@ -274,7 +274,7 @@ def open_part(spec: IndexSpec, files: Files, path: Path) -> tuple[Part, int]:
         list_radius=arrays["list_radius"],
         tie=arrays["tie"],
         row_hash=arrays["row_hash"],
-        alive=np.ones(rows, np.uint8),
+        alive=all_live(rows),
         zones=arrays["zones"],
         list_zones=arrays["list_zones"],
         permutations=arrays["permutations"],

@@ -55,7 +55,7 @@ def positions_by_permutation(part: Part, program: Program, leaf: int) -> Int64s:
         out = np.empty(len(positions), np.int64)
         count = predicate.filter_positions(part.keys, positions, *program.arrays, out)
         positions = out[:count]
-    return np.sort(positions[part.alive[positions] == 1])
+    return np.sort(positions if part.dead == 0 else positions[part.is_live(positions)])
 
 
 def positions_by_mask(part: Part, program: Program, begin: int, end: int) -> Int64s:

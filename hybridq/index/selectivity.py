@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hybridq.index.ivf import Float32s, Int64s, Part
+from hybridq.index.ivf import Float32s, Int64s, Part, all_live
 from hybridq.index.programs import Program
 from hybridq.kernels import distance, predicate, zones
 
@@ -115,7 +115,7 @@ def sampled_share(part: Part, program: Program, *, independent: float | None = N
         chosen = np.arange(step // 2, part.rows, step)
         return share_among(part, program, chosen)
     rows = int(part.sample.shape[1])
-    every = np.ones(rows, np.uint8)
+    every = all_live(rows)
     out = np.empty(rows, np.int64)
     no_zones = np.empty((part.sample.shape[0], 0, 2), np.int64)
     passing = int(

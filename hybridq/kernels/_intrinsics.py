@@ -47,15 +47,6 @@ def in_word(keys: npt.NDArray[np.int64], column: int, first: int, members: np.ui
     return word
 
 
-def non_zero(flags: npt.NDArray[np.uint8], first: int) -> np.uint64:
-    """Return the word of flags[first + v] != 0; all 64 flags must exist."""
-    word = np.uint64(0)
-    for v in range(BLOCK):
-        if flags[first + v] != 0:
-            word |= np.uint64(1) << np.uint64(v)
-    return word
-
-
 def at_most(values: npt.NDArray[np.float32], first: int, bound: float) -> np.uint64:
     """Return the word of values[first + v] <= bound or NaN; all 64 values must exist."""
     word = np.uint64(0)
@@ -152,17 +143,6 @@ def _in_word(typing: Any, keys: Any, column: Any, first: Any, members: Any) -> A
 
 
 @_instruction
-def _non_zero(typing: Any, flags: Any, first: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
-        vector = ir.VectorType(_I8, BLOCK)
-        loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=1)
-        return builder.bitcast(builder.icmp_unsigned("!=", loaded, ir.Constant(vector, None)), _I64)
-
-    return types.uint64(flags, types.int64), generate
-
-
-@_instruction
 def _at_most(typing: Any, values: Any, first: Any, bound: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
@@ -250,11 +230,6 @@ def _overload_between(keys: Any, column: Any, first: Any, low: Any, high: Any) -
 @overload(in_word, strict=False)
 def _overload_in_word(keys: Any, column: Any, first: Any, members: Any) -> Any:
     return lambda keys, column, first, members: _in_word(keys, column, first, members)
-
-
-@overload(non_zero, strict=False)
-def _overload_non_zero(flags: Any, first: Any) -> Any:
-    return lambda flags, first: _non_zero(flags, first)
 
 
 @overload(at_most, strict=False)

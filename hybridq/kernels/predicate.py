@@ -30,7 +30,6 @@ from hybridq.kernels._intrinsics import (
     between,
     in_word,
     lowest_bits,
-    non_zero,
     popcount,
     trailing_zeros,
 )
@@ -40,14 +39,12 @@ from hybridq.kernels._jit import (
     in_i64,
     in_i64_2d,
     in_i64_3d,
-    in_u8,
     in_u64,
     kernel,
     out_i64,
 )
 
 Int64s = npt.NDArray[np.int64]
-Uint8s = npt.NDArray[np.uint8]
 Uint64s = npt.NDArray[np.uint64]
 
 INTERVALS = 0
@@ -248,7 +245,7 @@ def block_word(
     zones: Int64s,
     first: int,
     count: int,
-    alive: Uint8s,
+    alive: Uint64s,
     ops: Int64s,
     low: Int64s,
     high: Int64s,
@@ -262,15 +259,15 @@ def block_word(
     where `first` is a multiple of 64.
     """
     top = np.uint64(0)
-    if first + BLOCK > alive.shape[0]:  # a whole block would end after the arrays
-        for v in range(count):
-            row = first + v
-            if alive[row] != 0 and passes(keys, row, ops, low, high, bits):
-                top |= np.uint64(1) << np.uint64(v)
-        return top
-    living = non_zero(alive, first) & lowest_bits(count)
+    living = _positions_word(first, alive, 0, alive.shape[0]) & lowest_bits(count)
     if living == 0:
         return living
+    if first + BLOCK > keys.shape[1]:  # a whole block would end after the arrays
+        for v in range(count):
+            own = (living >> np.uint64(v)) & np.uint64(1)
+            if own != 0 and passes(keys, first + v, ops, low, high, bits):
+                top |= np.uint64(1) << np.uint64(v)
+        return top
     top |= living
     relevant = living
     depth = 0
@@ -359,7 +356,7 @@ def filter_positions(
 
 
 @entry(
-    *(in_i64_2d, in_i64_3d, i64, i64, in_u8),
+    *(in_i64_2d, in_i64_3d, i64, i64, in_u64),
     *(in_i64_2d, in_i64, in_i64, in_u64, out_i64),
     returns=i64,
 )
@@ -368,7 +365,7 @@ def select_passing(
     zones: Int64s,
     begin: int,
     end: int,
-    alive: Uint8s,
+    alive: Uint64s,
     ops: Int64s,
     low: Int64s,
     high: Int64s,
@@ -377,7 +374,7 @@ def select_passing(
 ) -> int:
     """Write the rows in [begin, end) that live and pass into `out`, ascending; return how many.
 
-    `alive` (n,) is non-zero for a row that lives; `out` has room for end - begin rows.
+    `alive` has a bit for each row, set for one that lives; `out` has room for end - begin rows.
     """
     stack = np.empty(ops.shape[0] + 1, np.uint64)
     scratch = np.empty(BLOCK, np.int64)

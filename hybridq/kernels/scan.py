@@ -30,7 +30,6 @@ from hybridq.kernels._jit import (
     in_i64,
     in_i64_2d,
     in_i64_3d,
-    in_u8,
     in_u64,
     kernel,
     out_f32,
@@ -45,7 +44,6 @@ from hybridq.kernels.topk import offer, sort
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
-Uint8s = npt.NDArray[np.uint8]
 Uint64s = npt.NDArray[np.uint64]
 
 LISTS_VISITED = 0
@@ -189,7 +187,7 @@ def offer_rows(
 
 @entry(
     *(i64, in_f32, in_f32_2d, in_i64, in_i64, in_f32),
-    *(in_i64_2d, in_i64_3d, in_u8, in_i64_2d, in_i64, in_i64, in_u64, in_i64),
+    *(in_i64_2d, in_i64_3d, in_u64, in_i64_2d, in_i64, in_i64, in_u64, in_i64),
     *(f32, boolean, in_f64, in_f64, f64, f64, i64),
     *(i64, out_f32, out_i64, out_i64, out_i64),
     returns=i64,
@@ -203,7 +201,7 @@ def probe(
     lower: Float32s,
     keys: Int64s,
     zones: Int64s,
-    alive: Uint8s,
+    alive: Uint64s,
     ops: Int64s,
     low: Int64s,
     high: Int64s,
@@ -238,7 +236,7 @@ def probe(
         distances (-inf: unknown). A list whose bound exceeds the radius, or the k-th distance
         of a full heap, is skipped; that never changes the answer.
     keys, zones, alive, ops, low, high, bits
-        As in `predicate`; keys (A, n), alive (n,).
+        As in `predicate`; keys (A, n), alive a bit a row.
     tie
         (n,): orders rows of equal distance.
     radius, radius_inclusive

@@ -112,6 +112,13 @@ def program_arrays(program, n=0, *, codes=64, skips=True):
     )
 
 
+def words(flags):
+    """One bit a row, in words of 64."""
+    padded = np.zeros(-(-len(flags) // 64) * 64, np.uint8)
+    padded[: len(flags)] = flags
+    return np.packbits(padded, bitorder="little").view(np.uint64)
+
+
 def zones(keys):
     """The least and the greatest key of each block of 64 rows: (columns, blocks, 2)."""
     columns, n = keys.shape

@@ -74,7 +74,7 @@ def run(
         codes.fine_factors,
         table.keys,
         *(groups if groups is not None else (naive.no_zones(table.keys),) * 2),
-        table.alive,
+        naive.words(table.alive),
         *naive.program_arrays(list(program), table.n),
         table.tie,
         radius,

@@ -39,7 +39,7 @@ def run_probe(
         lower,
         table.keys,
         naive.no_zones(table.keys),
-        table.alive,
+        naive.words(table.alive),
         *naive.program_arrays(list(program), table.n),
         table.tie,
         radius,
