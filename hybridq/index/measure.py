@@ -63,7 +63,15 @@ def unit_costs(part: Part) -> dict[str, float]:
     found = np.empty(part.rows, np.int64)
     mask_seconds = _best(
         lambda: predicate.select_passing(
-            part.keys, no_zones, 0, part.rows, part.alive, *none.arrays, found
+            part.keys,
+            no_zones,
+            0,
+            part.rows,
+            part.alive,
+            *none.arrays,
+            part.buckets,
+            part.bucket_bounds,
+            found,
         )
     )
     position_seconds = _best(lambda: positions_by_mask(part, everything, 0, n))

@@ -24,7 +24,7 @@ from hybridq.progress import Progress
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 
-QUERIES = 256
+QUERIES = 512
 _LEAST = 3
 KS = (1, 10, 100)
 TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
@@ -34,6 +34,7 @@ _LOST_BY_CODES = 0.1
 _EPSILONS = {0.8: 1.2, 0.9: 1.5, 0.95: 1.8, 0.98: 2.2, 0.99: 2.5, 0.999: 3.5}
 _MAX_ROWS = 2_000_000
 _BLOCK = 8
+_HALVINGS = 4
 
 
 def epsilon_for(target: float | None) -> float:
@@ -184,8 +185,18 @@ def _as_stopped(
                 ):
                     rung += 1
                 corrected[i, t, s] = lists[i, rung, s]
+                if rung > t:
+                    # Between the rung that is too low and the one that is not.
+                    low, high = lists[i, rung - 1], lists[i, rung]
+                    for _ in range(_HALVINGS):
+                        middle = (low + high) / 2
+                        if _reaches(targets[t], middle, recall[i, s], seen, s, k):
+                            high = middle
+                        else:
+                            low = middle
+                    corrected[i, t, s] = high[s]
                 wanted = rung
-    return corrected
+    return np.maximum.accumulate(corrected, axis=1)
 
 
 def _reaches(target: float, rung: Doubles, recall: Floats, seen: _Seen, s: int, k: int) -> bool:

@@ -19,7 +19,7 @@ from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
 from hybridq.index.programs import Program
 from hybridq.index.recall import epsilon_for
 from hybridq.index.selectivity import ranges
-from hybridq.kernels import coded, distance, predicate, scan
+from hybridq.kernels import coded, distance, predicate, scan, sieve
 from hybridq.nodes import Metric
 
 _NO_LADDER = np.empty(0, np.float64)
@@ -62,7 +62,15 @@ def positions_by_mask(part: Part, program: Program, begin: int, end: int) -> Int
     """Return live, passing positions of begin … end - 1 by evaluating every row."""
     out = np.empty(max(0, end - begin), np.int64)
     count = predicate.select_passing(
-        part.keys, part.zones, begin, end, part.alive, *program.arrays, out
+        part.keys,
+        part.zones,
+        begin,
+        end,
+        part.alive,
+        *program.arrays,
+        part.buckets,
+        part.bucket_bounds,
+        out,
     )
     return out[:count]
 
@@ -126,7 +134,7 @@ def scan_part_within(
     filled = -1
     if part.codes is not None and minimum < part.nlist:
         filled = _probe_coded(part, program, search, rule, epsilon_for(target), out)
-        if filled == coded.GAVE_UP:
+        if filled == sieve.GAVE_UP:
             counters.add(out.counters)
             return None
         if filled < search.k and search.radius < np.inf:
@@ -176,6 +184,8 @@ def _probe_coded(
         part.list_zones,
         part.alive,
         *program.arrays,
+        part.buckets,
+        part.bucket_bounds,
         part.tie,
         search.radius,
         search.radius_inclusive,
@@ -240,6 +250,8 @@ def _probe_lists(
         part.zones,
         part.alive,
         *program.arrays,
+        part.buckets,
+        part.bucket_bounds,
         part.tie,
         search.radius,
         search.radius_inclusive,

@@ -10,6 +10,9 @@ from hybridq.index.ivf import Float32s, Int64s, Part, all_live
 from hybridq.index.programs import Program
 from hybridq.kernels import distance, predicate, zones
 
+_NO_BUCKETS = np.empty((0, 0), np.uint16)
+_NO_BOUNDS = np.empty((0, 0, 2), np.int64)
+
 _SAMPLED = 4096
 """Rows that tell the share of a program which a sample of keys cannot."""
 
@@ -117,9 +120,18 @@ def sampled_share(part: Part, program: Program, *, independent: float | None = N
     rows = int(part.sample.shape[1])
     every = all_live(rows)
     out = np.empty(rows, np.int64)
-    no_zones = np.empty((part.sample.shape[0], 0, 2), np.int64)
     passing = int(
-        predicate.select_passing(part.sample, no_zones, 0, rows, every, *program.arrays, out)
+        predicate.select_passing(
+            part.sample,
+            _NO_BOUNDS,
+            0,
+            rows,
+            every,
+            *program.arrays,
+            _NO_BUCKETS,
+            _NO_BOUNDS,
+            out,
+        )
     )
     if passing >= _TRUSTED or rows >= part.rows:
         return passing / rows

@@ -3,18 +3,28 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from hybridq.kernels import predicate
+from hybridq.kernels import buckets, predicate
 from tests.kernels import naive
 from tests.kernels.cases import FAST, INT64, NULL, programs, tables, trees
 
 
-def select(keys, arrays, alive=None, begin=0, end=None, zones=None):
+def few_buckets(keys):
+    return buckets.make_buckets(keys, np.argsort(keys, axis=1, kind="stable"), 5)
+
+
+def many_buckets(keys):
+    return buckets.make_buckets(keys, np.argsort(keys, axis=1, kind="stable"))
+
+
+def select(keys, arrays, alive=None, begin=0, end=None, zones=None, in_buckets=naive.no_buckets):
     n = keys.shape[1]
     end = n if end is None else end
     alive = np.ones(n, np.uint8) if alive is None else alive
     zones = naive.no_zones(keys) if zones is None else zones
     out = np.empty(end - begin, np.int64)
-    found = predicate.select_passing(keys, zones, begin, end, naive.words(alive), *arrays, out)
+    found = predicate.select_passing(
+        keys, zones, begin, end, naive.words(alive), *arrays, *in_buckets(keys), out
+    )
     return out[:found].tolist()
 
 
@@ -25,7 +35,9 @@ def check(table, program, arrays, data):
     expected = np.flatnonzero(passing & (table.alive != 0))
     expected = expected[(expected >= begin) & (expected < end)].tolist()
     for zones in (naive.zones(table.keys), naive.no_zones(table.keys)):
-        assert select(table.keys, arrays, table.alive, begin, end, zones) == expected
+        for how in (naive.no_buckets, few_buckets, many_buckets):
+            found = select(table.keys, arrays, table.alive, begin, end, zones, how)
+            assert found == expected
 
     positions = table.rng.integers(0, table.n, 50) if table.n else np.empty(0, np.int64)
     count = predicate.count_passing(table.keys, positions, *arrays)
@@ -89,6 +101,8 @@ def test_a_word_covers_the_rows_asked_for(count):
                 low,
                 high,
                 bits,
+                np.empty((1, 0), np.uint16),
+                np.empty((0, 3), np.int64),
                 np.empty(2, np.uint64),
                 np.empty(64, np.int64),
             )
@@ -124,14 +138,15 @@ def test_extreme_keys(interval, expected):
 @pytest.mark.parametrize("intervals", [5, 33, 100, 1000])
 @pytest.mark.parametrize("alive_share", [1.0, 0.1])
 @pytest.mark.parametrize("zones", [naive.zones, naive.no_zones])
-def test_long_lists_of_values(intervals, alive_share, zones):
+@pytest.mark.parametrize("how", [naive.no_buckets, few_buckets, many_buckets])
+def test_long_lists_of_values(intervals, alive_share, zones, how):
     """Enough intervals to be searched, for all rows of a block or for each that is left."""
     rng = np.random.default_rng(intervals)
     n = 500
     keys = rng.integers(-50, 4 * intervals, (1, n))
     alive = (rng.random(n) < alive_share).astype(np.uint8)
     program = [(0, [(4 * i, 4 * i + i % 3) for i in range(intervals)])]
-    found = select(keys, naive.program_arrays(program), alive, zones=zones(keys))
+    found = select(keys, naive.program_arrays(program), alive, zones=zones(keys), in_buckets=how)
     assert found == np.flatnonzero(naive.passes(keys, program) & (alive > 0)).tolist()
 
 
