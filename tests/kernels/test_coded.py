@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from hybridq.index.codes import encode_part
-from hybridq.kernels import coded, scan, zones
+from hybridq.kernels import coded, scan, sieve, zones
 from hybridq.kernels.distance import COSINE, IP, L2
 from hybridq.nodes import Metric
 from hybridq.progress import NoProgress
