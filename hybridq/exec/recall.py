@@ -258,7 +258,8 @@ class _Measurement:
 
 def _draw(snapshot: Snapshot, queries: int) -> list[tuple[int, int]]:
     """Return (part, position) of rows that have a distance."""
-    alive = [np.flatnonzero(p.alive[: p.n_vectors]) for p in snapshot.parts]
+    live = [p.live() for p in snapshot.parts]
+    alive = [r[r < p.n_vectors] for r, p in zip(live, snapshot.parts, strict=True)]
     part = np.repeat(np.arange(len(alive)), [len(a) for a in alive])
     position = np.concatenate(alive)
     chosen = np.arange(len(part))
