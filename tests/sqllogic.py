@@ -55,7 +55,7 @@ _OURS = re.compile(
     r"lock_timeout|statement_timeout)\b))",
     re.IGNORECASE | re.DOTALL,
 )
-_OF_SESSION = re.compile(r"\s*(CREATE\s+TEMP|PREPARE|USE|SET\s+VARIABLE)\b", re.IGNORECASE)
+_OF_SESSION = re.compile(r"\s*(CREATE\s+TEMP|PREPARE|USE|ATTACH|SET\s+VARIABLE)\b", re.IGNORECASE)
 _LIMIT = re.compile(r"\bLIMIT\s+(\d+|\?)\s*$", re.IGNORECASE)
 
 
