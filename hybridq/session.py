@@ -295,6 +295,9 @@ class Session:
 
     def failed(self, error: Exception) -> Error:
         """Return the error to raise for one of DuckDB's, and remember it in the transaction."""
+        if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
+            self._remember_failure(KeyboardInterrupt())
+            raise KeyboardInterrupt from error
         own = self.instance.functions.take_failure()
         translated = own if own is not None else translate(error)
         self._remember_failure(translated)
