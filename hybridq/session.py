@@ -140,6 +140,8 @@ class Session:
         except BaseException as error:
             # Ctrl-C, too: what the statement changed may not be recorded.
             self._remember_failure(error)
+            if self.transaction is not None and not self.transaction.explicit:
+                self.rollback()  # the statement's own
             raise
         finally:
             if shared:

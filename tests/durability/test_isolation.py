@@ -219,7 +219,9 @@ def test_statement_timeout(path):
         con.begin()
         con.execute(INSERT, row(5000))
         with pytest.raises(hybridq.OperationalError, match="longer than 150 ms"):
-            con.execute(slow.replace("SELECT count(*)", "DELETE FROM t WHERE id IN (SELECT 1") + ")")
+            con.execute(
+                slow.replace("SELECT count(*)", "DELETE FROM t WHERE id IN (SELECT 1") + ")"
+            )
         with pytest.raises(hybridq.OperationalError, match="rolled back"):
             con.commit()
         con.execute("RESET statement_timeout")
