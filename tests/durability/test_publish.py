@@ -1,4 +1,4 @@
-"""COMMIT is acknowledged by DuckDB alone: whatever happens right after it, the index is not wrong."""
+"""DuckDB alone acknowledges a COMMIT: whatever happens right after it, the index is not wrong."""
 
 import linecache
 import sys
