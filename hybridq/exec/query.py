@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridq.errors import ProgrammingError
+from hybridq.exec.again import answer_again, remember
 from hybridq.exec.bind import BoundTopK, bind
 from hybridq.exec.evaluate import Ahead
 from hybridq.exec.executor import Run
@@ -18,7 +19,7 @@ from hybridq.exec.host import (
 )
 from hybridq.exec.opaque import ByDuckDB
 from hybridq.exec.output import assemble, output_labels
-from hybridq.exec.prepare import Unbound
+from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.ranged import decided, find
 from hybridq.exec.result import Field, Result, Row
 from hybridq.index.ivf import Snapshot
@@ -31,12 +32,18 @@ from hybridq.storage.manifest import TableInfo
 
 def run_topk(session: Host, topk: TopK, parameters: Parameters) -> Result:
     """Answer a TopK from the index, or from DuckDB."""
+    prepared = session.prepared(topk) if session.transaction is None else None
+    if isinstance(prepared, Prepared):
+        known = answer_again(session, prepared, parameters)
+        if known is not None:
+            return known
     values = named_values(parameters)
     bound, decision = plan(session, topk, values)
     _refuse_spare(topk, values)
     if bound is not None and not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
         answered = answer(session, bound, decision, Run())
         if answered is not None:
+            remember(session, bound, decision)
             return Result(answered[0], answered[1])
     return _fallback(session, topk, values)
 
