@@ -45,7 +45,7 @@ def answer_again(session: Host, prepared: Prepared, parameters: Parameters) -> R
         return None
     find = kept.known.get(key_of([parameters[i] for i in kept.where_at]))
     given = parameters[kept.vector_at]
-    if find is None or given is None:
+    if find is None or given is None or prepared.state.stale:
         return None
     snapshot = session.instance.snapshot(prepared.state)
     if snapshot is not kept.snapshot or kept.valid_for != _validity(session, snapshot):
