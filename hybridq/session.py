@@ -20,8 +20,8 @@ from typing import Any, assert_never
 
 import duckdb
 
-from hybridq.errors import Error, OperationalError, ProgrammingError
-from hybridq.exec import dml, embedded, explain, query, recall, statements
+from hybridq.errors import DamagedError, Error, OperationalError, ProgrammingError
+from hybridq.exec import dml, embedded, explain, health, query, recall, statements
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
 from hybridq.exec.names import Names
@@ -29,7 +29,6 @@ from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Pending, Result, Row, translate
 from hybridq.exec.transaction import Transaction as Tx
 from hybridq.exec.transaction import commit, release, versions
-from hybridq.index.state import IndexState
 from hybridq.instance import Instance
 from hybridq.nodes import (
     Analyze,
@@ -66,6 +65,7 @@ class Session:
     ) -> None:
         self.instance = instance
         recall.register(instance.functions, lambda: _helper(instance))
+        health.register(instance.functions, instance)
         self.duck = instance.new_session()
         self.settings = Settings()
         self.autocommit = autocommit
@@ -122,7 +122,11 @@ class Session:
         self.instance.functions.take_failure()
         self.environment.note(statement)
         try:
-            return self._dispatch(statement, parameters)
+            try:
+                return self._dispatch(statement, parameters)
+            except DamagedError as error:
+                self.instance.found_damage(error)
+                return self._dispatch(statement, parameters)  # by DuckDB, exactly
         except (duckdb.Error, OSError, RuntimeError) as error:
             raise self.failed(error) from error
         except Error as error:
@@ -259,12 +263,11 @@ class Session:
                 hint="run its statements again",
             )
         try:
-            changed = commit(self.duck, transaction, self.instance)
+            commit(self.duck, transaction, self.instance)
         except (duckdb.Error, Error) as error:
             self.rollback()
             raise translate(error) from error
         self.transaction = None
-        self._rebuild_outgrown(changed)
 
     def rollback(self) -> None:
         """Roll back; does nothing outside a transaction."""
@@ -286,18 +289,12 @@ class Session:
         try:
             result = work(transaction)
             result.drain()
-            changed = commit(self.duck, transaction, self.instance)
+            commit(self.duck, transaction, self.instance)
         except BaseException:
             self.rollback()
             raise
         self.transaction = None
-        self._rebuild_outgrown(changed)
         return result
-
-    def _rebuild_outgrown(self, changed: Sequence[IndexState]) -> None:
-        """Rebuild indexes that were outgrown by what was just written."""
-        for state in changed:
-            self.instance.rebuild_outgrown(state, self.progress)
 
     def _refuse_failed(self) -> None:
         if self.transaction is not None and self.transaction.failed is not None:

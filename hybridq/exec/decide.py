@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable
 
 from hybridq.exec.bind import BoundTopK
-from hybridq.index.ivf import Ladder
+from hybridq.index.ladder import Ladder
 from hybridq.index.measure import LEAST_DIM
 from hybridq.index.selectivity import local_share
 from hybridq.plan.choose import choose

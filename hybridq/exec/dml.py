@@ -198,9 +198,7 @@ def _run_write(
 
     def work(transaction: Tx) -> Result:
         states = written()  # as they are in this transaction's snapshot
-        captured = run_captured(
-            session.duck.execute, write, text, given, states, transaction, session
-        )
+        captured = run_captured(session.duck, write, text, given, states, transaction, session)
         return Result(captured.fields, captured.rows, rowcount=captured.count)
 
     return session.in_transaction(work)

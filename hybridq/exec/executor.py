@@ -19,7 +19,7 @@ from hybridq.exec.bind import BoundTopK
 from hybridq.exec.where import Completed
 from hybridq.index.bitmaps import bitmap_of
 from hybridq.index.counters import Counters
-from hybridq.index.hits import Hits, merge, sort_ties
+from hybridq.index.hits import Hits, merge, sort_ties, verify
 from hybridq.index.ivf import Float32s, Int64s, Part
 from hybridq.index.programs import Program, assemble
 from hybridq.index.search import (
@@ -72,6 +72,7 @@ def execute(plan: PhysicalPlan, bound: BoundTopK, table: Table, run: Run) -> Hit
         if not bounded:
             hits = execution.append_without_distance(hits)
     hits = hits.cut(bound.offset, bound.wanted)
+    verify(bound.snapshot, hits)
     run.rows = len(hits)
     run.seconds = time.perf_counter() - start
     return hits

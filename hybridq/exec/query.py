@@ -38,6 +38,8 @@ def run_topk(session: Host, topk: TopK, parameters: Parameters) -> Result:
         answered = answer(session, bound, decision, Run())
         if answered is not None:
             return Result(answered[0], answered[1])
+    elif bound is None:
+        session.instance.fell_back(session.describe(topk.table))
     return _fallback(session, topk, values)
 
 
@@ -88,6 +90,8 @@ def bind_topk(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK
     prepared = session.prepared(topk)
     if isinstance(prepared, Unbound):
         return prepared
+    if prepared.state.damage is not None:
+        return Unbound(f'index "{prepared.state.name}" is damaged and being rebuilt')
     transaction = session.transaction
     if transaction is not None and any(transaction.touched(s) for s in prepared.states):
         table = prepared.table.name

@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import duckdb
-import pyarrow as pa
 
 from hybridq.errors import OperationalError
 from hybridq.index import maintain
+from hybridq.index.capture import Captured, change_of
 from hybridq.index.state import IndexState
-from hybridq.instance import Instance
+from hybridq.instance import Instance, Prepared
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Transaction:
     versions: dict[str, int]
     explicit: bool
     failed: str | None = None
-    changes: dict[str, list[list[pa.Array]]] = field(default_factory=dict)
+    changes: dict[str, list[Captured]] = field(default_factory=dict)
     opaque: set[str] = field(default_factory=set)
     wrote: bool = False
     changed_schema: bool = False
@@ -59,9 +59,9 @@ class Transaction:
         """Tell whether the transaction sees other rows than the index's snapshot has."""
         return state.name in self.states or self.versions.get(state.name) != state.version
 
-    def record(self, state: IndexState, keys: list[pa.Array]) -> None:
-        """Remember keys that a statement changed."""
-        self.changes.setdefault(state.name, []).append(keys)
+    def record(self, state: IndexState, captured: Captured) -> None:
+        """Remember rows that a statement changed."""
+        self.changes.setdefault(state.name, []).append(captured)
 
 
 def versions(instance: Instance) -> dict[str, int]:
@@ -69,31 +69,30 @@ def versions(instance: Instance) -> dict[str, int]:
     return {s.name: s.version for s in instance.indexes.values()}
 
 
-def commit(
-    duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: Instance
-) -> list[IndexState]:
-    """Commit: find what opaque writes changed, log it, COMMIT, publish. Returns changed indexes."""
+def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: Instance) -> None:
+    """Commit: find what opaque writes changed, log it, COMMIT, publish."""
+    # Rows are coded before the lock is taken.
+    changes = {
+        name: change_of(duck, transaction.states[name].snapshot, captured)
+        for name, captured in transaction.changes.items()
+        if name in transaction.states and name not in transaction.opaque
+    }
     with instance.lock:
-        logged: dict[str, list[pa.Array]] = {}
+        logged: dict[str, Prepared] = {}
         for name, state in transaction.states.items():
             if not _logs(transaction, state, instance):
                 continue
             if name in transaction.opaque:
-                keys = maintain.difference(duck, instance.snapshot(state))
-            else:
-                logs = transaction.changes.get(name)
-                keys = maintain.distinct_keys(state.spec, logs) if logs else None
-            if keys is not None:
-                logged[name] = keys
-                instance.log_changes(duck, state, keys)
+                keys = maintain.difference(duck, state.snapshot)
+                if keys is not None:
+                    changes[name] = maintain.read_change(duck, state.snapshot, keys)
+            if name in changes:
+                logged[name] = instance.prepare(duck, state, changes[name])
         duck.execute("COMMIT")
         if transaction.changed_schema:
             instance.epoch += 1  # what others looked up meanwhile was the schema before
-        changed: list[IndexState] = []
-        for name, keys in logged.items():
-            state = transaction.states[name]
-            instance.committed(state, keys)
-            changed.append(state)
+        for prepared in logged.values():
+            instance.publish(prepared)
         for name in transaction.opaque - logged.keys():
             if name in transaction.states:
                 instance.written_beside(transaction.states[name])
@@ -103,7 +102,6 @@ def commit(
             younger = [s for s in instance.indexes.values() if not _known(transaction, s)]
             catch_up(duck, younger, instance)
     release(transaction)
-    return changed
 
 
 def _known(transaction: Transaction, state: IndexState) -> bool:
@@ -128,10 +126,10 @@ def catch_up(
     """
     with instance.lock:
         for state in states:
-            keys = maintain.difference(duck, instance.snapshot(state))
+            keys = maintain.difference(duck, state.snapshot)
             if keys is not None:
-                instance.log_changes(duck, state, keys)
-                instance.committed(state, keys)
+                change = maintain.read_change(duck, state.snapshot, keys)
+                instance.publish(instance.prepare(duck, state, change))
             else:
                 instance.written_beside(state)
 

@@ -65,7 +65,7 @@ class Wheres:
     names: tuple[str, ...]
     collated: bool
     _known: dict[_Key, Where] = field(default_factory=dict)
-    _valid_for: tuple[int, object] = (-1, None)
+    _valid_for: tuple[object, object] = (None, None)
 
     def bound(
         self,
@@ -80,7 +80,7 @@ class Wheres:
         kinds = tuple(map(type, values))
         if not _SIMPLE.issuperset(kinds):
             return self._bind(snapshot, conjuncts, parameters, evaluator)
-        valid_for = (snapshot.version, environment)
+        valid_for = (snapshot.stamp, environment)
         if self._valid_for != valid_for:
             self._known.clear()
             self._valid_for = valid_for
