@@ -1,11 +1,11 @@
 """What writes cost, and what they cost the searches beside them: a table of descriptors, indexed.
 
-    bulk    all rows into an empty table by DuckDB alone; the build; and into a table with an index
-    single  one row, INSERT and COMMIT, against DuckDB's own
-    stream  batches by executemany and from Arrow as fast as they go, while a thread searches
-    delta   searches with a delta that is about to be merged, and after the merge
+bulk    all rows into an empty table by DuckDB alone; the build; and into a table with an index
+single  one row, INSERT and COMMIT, against DuckDB's own
+stream  batches by executemany and from Arrow as fast as they go, while a thread searches
+delta   searches with a delta that is about to be merged, and after the merge
 
-    python bench/writes.py [--rows 200000] [--seconds 20] [--only single stream]
+python bench/writes.py [--rows 200000] [--seconds 20] [--only single stream]
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from hybridq.index.search import (
     without_distance,
 )
 from hybridq.index.selectivity import narrowest
-from hybridq.kernels import predicate
+from hybridq.kernels import select
 from hybridq.plan.physical import Bitmap, Exact, Fused, PhysicalPlan, Postfilter, Prefilter
 
 _KEPT_POSITIONS = 1 << 16
@@ -276,7 +276,7 @@ class _Execution:
         if not bound.compiled:
             return self._table.passing(i, positions)
         out = np.empty(len(positions), np.int64)
-        count = predicate.filter_positions(
+        count = select.filter_positions(
             bound.snapshot.parts[i].keys, positions, *bound.programs[i].arrays, out
         )
         return np.isin(positions, out[:count])

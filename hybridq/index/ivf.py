@@ -14,7 +14,8 @@ index (the key first, then the attributes) is a row of `keys` (A, n), see `attri
 row is dead in the part that had it and alive in the newest delta; parts are immutable, so a change
 makes a new Part that shares all arrays but `alive`. `tie` is the rank of a row's key within its
 part, `zones` and `list_zones` what the keys of 64 rows and of a list can be (see kernels.zones),
-or empty. `known` keeps what DuckDB has said of the dictionaries' values.
+`buckets` and `bucket_bounds` the keys in sixteen bits (see kernels.buckets), or empty. `known`
+keeps what DuckDB has said of the dictionaries' values.
 """
 
 from __future__ import annotations
@@ -140,6 +141,8 @@ class Part:
     sample: Int64s = field(default_factory=lambda: np.empty((0, 0), np.int64))
     zones: Int64s = field(default_factory=_no_zones)
     list_zones: Int64s = field(default_factory=_no_zones)
+    buckets: npt.NDArray[np.uint16] = field(default_factory=lambda: np.empty((0, 0), np.uint16))
+    bucket_bounds: Int64s = field(default_factory=_no_zones)
     known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     generation: str = ""
     segment: str | None = None

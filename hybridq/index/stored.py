@@ -22,12 +22,12 @@ from hybridq.index.generation import Generation, Trained
 from hybridq.index.ivf import IndexSpec, Int64s, Part, all_live
 from hybridq.index.ladder import Ladder
 from hybridq.index.layout import sample_of, zones_of
-from hybridq.kernels import checksum
+from hybridq.kernels import buckets, checksum
 from hybridq.progress import Progress
 from hybridq.storage.files import Files
 from hybridq.storage.segment import ArraySource, Chunks, Segment, open_segment, write_segment
 
-FORMAT = 4
+FORMAT = 5
 _CHECKED_ROWS = 16_384
 _VECTORS = "vectors"
 
@@ -56,6 +56,8 @@ def write_part(files: Files, path: Path, content: Content) -> None:
     assert ladder is not None
     rows = c.keys.shape[1]
     sums = np.empty(c.vectors.shape[0], np.uint32)
+    permutations = np.argsort(c.keys, axis=1, kind="stable").astype(np.int64, copy=False)
+    numbers, bounds = buckets.make_buckets(c.keys, permutations)
     arrays: dict[str, ArraySource] = {
         _VECTORS: replace(c.vectors, parts=_summed(c.vectors, sums)),
         # Filled in while the vectors are written, which come first.
@@ -68,11 +70,9 @@ def write_part(files: Files, path: Path, content: Content) -> None:
         "row_hash": c.row_hash,
         "zones": zones_of(c.keys, np.append(np.arange(0, rows, BLOCK), rows)),
         "list_zones": zones_of(c.keys, c.list_offsets),
-        "permutations": Chunks(
-            dtype=np.int64,
-            shape=c.keys.shape,
-            parts=(np.argsort(column, kind="stable") for column in c.keys),
-        ),
+        "permutations": permutations,
+        "buckets": numbers,
+        "bucket_bounds": bounds,
         "ladder_ks": ladder.ks,
         "ladder_targets": ladder.targets,
         "ladder_shares": ladder.shares,
@@ -112,7 +112,7 @@ def _summed(vectors: Chunks, sums: npt.NDArray[np.uint32]) -> Any:
 
 
 def _bytes_of(vectors: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    return vectors.view(np.uint8).reshape(len(vectors), -1)
+    return vectors.view(np.uint8).reshape(len(vectors), vectors.itemsize * vectors.shape[1])
 
 
 class Vectors:
@@ -178,6 +178,8 @@ def open_part(spec: IndexSpec, files: Files, path: Path) -> tuple[Part, Generati
         zones=arrays["zones"],
         list_zones=arrays["list_zones"],
         permutations=arrays["permutations"],
+        buckets=arrays["buckets"],
+        bucket_bounds=arrays["bucket_bounds"],
         ladder=Ladder(
             ks=arrays["ladder_ks"],
             targets=arrays["ladder_targets"],

@@ -137,8 +137,8 @@ def needed_bytes(parts: Sequence[Part]) -> int:
     if not parts:
         return 0
     columns = len(parts[0].spec.columns)
-    # The keys; order, labels, hashes, ranks and one permutation.
-    return sum(map(live, parts)) * (8 * columns + 64)
+    # Keys, their permutations and buckets; order, labels, hashes, ranks.
+    return sum(map(live, parts)) * (18 * columns + 64)
 
 
 def drifted(snapshot: Snapshot) -> str | None:

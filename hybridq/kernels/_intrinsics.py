@@ -23,7 +23,7 @@ BLOCK = 64
 HALF_BLOCK = 32
 """Bytes that hold 64 four-bit levels."""
 
-_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
 def between(keys: npt.NDArray[np.int64], column: int, first: int, low: int, high: int) -> np.uint64:
@@ -31,6 +31,17 @@ def between(keys: npt.NDArray[np.int64], column: int, first: int, low: int, high
     word = np.uint64(0)
     for v in range(BLOCK):
         if low <= keys[column, first + v] <= high:
+            word |= np.uint64(1) << np.uint64(v)
+    return word
+
+
+def bucket_between(
+    numbers: npt.NDArray[np.uint16], column: int, first: int, low: int, high: int
+) -> np.uint64:
+    """Return the word of low <= numbers[column, first + v] <= high; all 64 must exist."""
+    word = np.uint64(0)
+    for v in range(BLOCK):
+        if low <= int(numbers[column, first + v]) <= high:
             word |= np.uint64(1) << np.uint64(v)
     return word
 
@@ -124,6 +135,21 @@ def _between(typing: Any, keys: Any, column: Any, first: Any, low: Any, high: An
 
     integers = [types.int64] * 4
     return types.uint64(keys, *integers), generate
+
+
+@_instruction
+def _bucket_between(typing: Any, numbers: Any, column: Any, first: Any, low: Any, high: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], args[2])
+        vector = ir.VectorType(_I16, BLOCK)
+        loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=2)
+        least, most = (_splat(builder, builder.trunc(a, _I16), BLOCK) for a in args[3:])
+        above = builder.icmp_unsigned(">=", loaded, least)
+        below = builder.icmp_unsigned("<=", loaded, most)
+        return builder.bitcast(builder.and_(above, below), _I64)
+
+    integers = [types.int64] * 4
+    return types.uint64(numbers, *integers), generate
 
 
 @_instruction
@@ -225,6 +251,13 @@ def _prefetch(typing: Any, vectors: Any, row: Any, column: Any) -> Any:
 @overload(between, strict=False)
 def _overload_between(keys: Any, column: Any, first: Any, low: Any, high: Any) -> Any:
     return lambda keys, column, first, low, high: _between(keys, column, first, low, high)
+
+
+@overload(bucket_between, strict=False)
+def _overload_bucket_between(numbers: Any, column: Any, first: Any, low: Any, high: Any) -> Any:
+    return lambda numbers, column, first, low, high: _bucket_between(
+        numbers, column, first, low, high
+    )
 
 
 @overload(in_word, strict=False)

@@ -133,6 +133,10 @@ def no_zones(keys):
     return np.empty((len(keys), 0, 2), np.int64)
 
 
+def no_buckets(keys):
+    return np.empty((len(keys), 0), np.uint16), np.empty((0, 0, 2), np.int64)
+
+
 def in_radius(distance, radius, inclusive):
     """Whether distances lie within the radius; NaN never does, infinity does without one."""
     if radius == np.inf:
