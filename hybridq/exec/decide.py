@@ -76,7 +76,7 @@ def statistics(
     known = bound.where.selectivity
     return Statistics(
         rows=bound.snapshot.live_rows,
-        delta_rows=bound.snapshot.delta_rows,
+        delta_rows=bound.snapshot.flat_rows,
         dim=max(bound.spec.dim, LEAST_DIM),
         nlist=base.nlist,
         leaves=bound.programs[0].leaves,
