@@ -81,8 +81,8 @@ class Effort:
     """How far a scan goes.
 
     Until the ladder says that recall `target` is reached (None: all lists), or `nprobe` lists were
-    visited. `share` is the estimated share of rows that pass. A scan that would take more than `max_lists`
-    lists (None: as many as there are) is given up.
+    visited. `share` is the estimated share of rows that pass. A scan that would take more than
+    `max_lists` lists (None: as many as there are) is given up.
     """
 
     share: float
