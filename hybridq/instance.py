@@ -26,6 +26,7 @@ from hybridq.functions import Functions
 from hybridq.index import maintain
 from hybridq.index.delta import Change, fold
 from hybridq.index.ivf import IndexSpec, Snapshot
+from hybridq.index.locks import TableLocks
 from hybridq.index.measure import unit_costs
 from hybridq.index.state import IndexState
 from hybridq.merger import Merger
@@ -88,6 +89,7 @@ class Instance:
         self.read_only = read_only
         self.users = 1
         self.lock = threading.RLock()
+        self.locks = TableLocks()
         self.indexes: dict[str, IndexState] = {}
         self.unusable: dict[str, IndexSpec] = {}
         self._builds = itertools.count(1)
@@ -133,7 +135,13 @@ class Instance:
         trusted = self.path == MEMORY or before == signature.recorded(
             self.store.files, self.directory
         )
-        recovery = Recovery(self.store, self.notice, read_only=self.read_only, trusted=trusted)
+        recovery = Recovery(
+            self.store,
+            self.notice,
+            catalog=self.catalog,
+            read_only=self.read_only,
+            trusted=trusted,
+        )
         found = recovery.run()
         self.indexes |= found.indexes
         self.unusable |= found.unusable

@@ -39,15 +39,22 @@ class Recovered:
 class Recovery:
     """Opens the indexes of one database; `told` hears of each thing that is not as it should be.
 
-    `trusted`: nobody wrote to the file since we closed it.
+    `catalog` is what DuckDB calls the file; `trusted`: nobody wrote to the file since we closed it.
     """
 
     def __init__(
-        self, store: Store, told: Callable[[str], None], *, read_only: bool, trusted: bool
+        self,
+        store: Store,
+        told: Callable[[str], None],
+        *,
+        catalog: str,
+        read_only: bool,
+        trusted: bool,
     ) -> None:
         self._store = store
         self._told = told
         self._read_only = read_only
+        self._catalog = catalog
         self._trusted = trusted
         self._found = Recovered()
 
@@ -66,7 +73,7 @@ class Recovery:
             self._upgrade()
             return self._found
         for row in manifest.indexes(self._store.duck):
-            spec = definition.spec_from_json(row.spec)
+            spec = definition.spec_from_json(row.spec, self._catalog)
             try:
                 self._load(row, spec)
             except Error as error:
@@ -81,7 +88,8 @@ class Recovery:
 
     def _upgrade(self) -> None:
         """Build the indexes of an earlier manifest anew: only their specs are taken over."""
-        specs = [definition.spec_from_json(s) for s in manifest.specs_of_old(self._store.duck)]
+        old = manifest.specs_of_old(self._store.duck)
+        specs = [definition.spec_from_json(s, self._catalog) for s in old]
         if self._read_only:
             why = OperationalError("its files were written by an earlier hybridq")
             for spec in specs:

@@ -196,8 +196,7 @@ class _Execution:
         parts = self._bound.snapshot.parts
         if self._bound.compiled:
             programs = self._bound.programs
-            narrow = source == "permutation"
-            return [_positions(p, q, narrow=narrow) for p, q in zip(parts, programs, strict=True)]
+            return [positions_of(p, q, source) for p, q in zip(parts, programs, strict=True)]
         completed = self._table.completed()
         found = completed.positions
         if found is None:
@@ -277,6 +276,11 @@ class _Execution:
             np.concatenate([hits.part, extra.part]),
             np.concatenate([hits.position, extra.position]),
         )
+
+
+def positions_of(part: Part, program: Program, source: str) -> Int64s:
+    """Return the positions that pass, found as a prefilter plan's `source` says."""
+    return _positions(part, program, narrow=source == "permutation")
 
 
 def _positions(part: Part, program: Program, *, narrow: bool | None) -> Int64s:

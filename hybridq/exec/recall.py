@@ -87,7 +87,6 @@ def register(functions: Functions, open_session: OpenSession) -> None:
         context = functions.context
         with open_session() as session:
             session.settings = context.settings
-            session.session_changed()  # DuckDB's threads are those of every session
             found = [asdict(_measure(session, context.progress, *row)) for row in rows]
         kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
         return pa.array(found, pa.struct([(n, kinds[t]) for n, t in _COLUMNS.items()]))

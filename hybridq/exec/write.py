@@ -39,13 +39,6 @@ class Written:
     count: int
 
 
-def is_opaque(write: Write, states: Sequence[IndexState]) -> bool:
-    """Tell whether the write may change keys, so that its RETURNING does not tell all."""
-    return any(
-        column.name.lower() in write.assigned for s in states for column in s.spec.key_columns
-    )
-
-
 def run_captured(
     duck: duckdb.DuckDBPyConnection,
     write: Write,
@@ -53,11 +46,8 @@ def run_captured(
     parameters: Any,
     states: Sequence[IndexState],
     transaction: Transaction,
-    session: object,
 ) -> Written:
     """Run a write of a table with indexes and record the rows it changed."""
-    for state in states:
-        transaction.begin_write(state, session)
     items: list[str] = []
     slots: list[_Slot] = []
     for state in states:
@@ -112,7 +102,8 @@ _PLAIN = (Kind.INTEGER, Kind.UBIGINT, Kind.BOOLEAN, Kind.FLOAT, Kind.DOUBLE, Kin
 def _slot(spec: IndexSpec, write: Write, start: int) -> _Slot:
     columns = maintain.row_columns(spec)
     # Vectors of many rows are not for Python's lists.
-    whole = write.kind != "DELETE" and (write.single_values is not None or not write.has_returning)
+    whole = write.kind in ("INSERT", "UPDATE")
+    whole = whole and (write.single_values is not None or not write.has_returning)
     if write.has_returning or write.single_values is not None:
         whole = whole and all(c.type.kind in _PLAIN for c in spec.columns)
     if not whole:
@@ -143,6 +134,8 @@ def _captured_columns(slot: _Slot, write: Write, table: pa.Table) -> Captured:
     keys = plain_keys(table, slot.spec)
     if write.kind == "DELETE":
         return Captured(keys, pa.table({}))
+    if not slot.whole:
+        return Captured(keys, None)
     return Captured(keys, table.rename_columns(slot.names).drop_columns(["verdict"]))
 
 
@@ -154,6 +147,45 @@ def _refuse_bad_columns(execute: Execute, spec: IndexSpec, table: pa.Table) -> N
     row = table.slice(bad, 1)
     values = [row.column(i)[0].as_py() for i in range(spec.key_count)]
     raise _refusal(execute, spec, tuple(values), int(verdicts[bad].as_py()))
+
+
+_FIRST_UNCOMMITTED = 36_028_797_018_960_000
+"""Row ids of rows that a transaction inserted and has not committed begin here."""
+
+
+class Inserted:
+    """Rows that one statement of a transaction inserts: those with uncommitted row ids."""
+
+    def __init__(
+        self, duck: duckdb.DuckDBPyConnection, spec: IndexSpec, transaction: Transaction
+    ) -> None:
+        self._duck = duck
+        self._spec = spec
+        self._last = _FIRST_UNCOMMITTED - 1
+        if transaction.explicit:  # it may have inserted before
+            row = duck.execute(
+                f"SELECT max(rowid) FROM {spec.table_name.sql()} WHERE rowid > {self._last}"
+            ).fetchall()[0]
+            self._last = max(self._last, row[0] or 0)
+
+    def rows(self, count: int) -> Captured | None:
+        """Return the rows inserted since, None if they are not `count`.
+
+        Raises DataError for a vector that the index cannot hold.
+        """
+        spec = self._spec
+        columns = maintain.row_columns(spec)
+        names = ", ".join(f"{expression} AS {name}" for expression, name in columns)
+        table = self._duck.sql(
+            f"SELECT {names}, {_check(spec)} AS bad FROM {spec.table_name.sql()} "
+            f"WHERE rowid > {self._last}"
+        ).to_arrow_table()
+        if table.num_rows != count:
+            return None
+        bad = table.column("bad")
+        if bad.null_count < table.num_rows:
+            check_table(self._duck, spec)
+        return Captured(plain_keys(table, spec), table.drop_columns(["bad"]))
 
 
 def _check(spec: IndexSpec) -> str:

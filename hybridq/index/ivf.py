@@ -53,7 +53,10 @@ class IndexColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSpec:
-    """What an index is over; `columns` are the key columns, then the attributes."""
+    """What an index is over; `columns` are the key columns, then the attributes.
+
+    `catalog` is what DuckDB calls the file while it is open.
+    """
 
     name: str
     schema: str
@@ -65,6 +68,7 @@ class IndexSpec:
     columns: tuple[IndexColumn, ...]
     nlist: int | None = None
     recall: float | None = None
+    catalog: str | None = None
 
     @property
     def key_columns(self) -> tuple[IndexColumn, ...]:
@@ -74,7 +78,7 @@ class IndexSpec:
     @property
     def table_name(self) -> TableName:
         """The table, with its schema."""
-        return TableName(name=self.table, schema=self.schema)
+        return TableName(name=self.table, schema=self.schema, catalog=self.catalog)
 
     def position_of(self, column: str) -> int | None:
         """Return the place of `column` (case-insensitive) among the columns."""

@@ -25,6 +25,8 @@ class LastMerge:
 class IndexState:
     """One index of an instance. `version` counts commits that changed its table.
 
+    `writer` is the transaction that is writing its table. `stale` is set while a change of the
+    table may be committed and not published: the index must not be used.
     `published` are the transactions in the index's change log that the snapshot contains, with
     `logged_rows` keys. `merging` is held by who replaces parts: a merge, a rebuild; `busy` are the
     parts it works on. With `damage`, which is found when rows are read, the index is not used until
@@ -38,6 +40,7 @@ class IndexState:
     published: list[uuid.UUID] = field(default_factory=list)
     logged_rows: int = 0
     writer: object | None = None
+    stale: bool = False
     bitmaps: Bitmaps = field(default_factory=Bitmaps)
     merging: threading.Lock = field(default_factory=threading.Lock)
     busy: frozenset[int] = frozenset()
