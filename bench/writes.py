@@ -35,6 +35,7 @@ SEARCHES = (
 )
 _CHUNK = 100_000
 _BATCH = 2_000
+NOISE = 2.0
 _SINGLES = 300
 NAMES = [*COLUMNS, "v"]
 ROW = f"INSERT INTO items VALUES ({', '.join('?' * len(NAMES))})"
@@ -45,7 +46,9 @@ def arrow(data: Descriptors, start: int, stop: int, first_id: int | None = None)
     columns: dict[str, Any] = {n: data.attributes[n][start:stop] for n in COLUMNS}
     if first_id is not None:
         columns["id"] = np.arange(first_id, first_id + stop - start, dtype=np.int32)
-    flat = np.ascontiguousarray(data.vectors[start:stop]).ravel()
+    flat = np.array(data.vectors[start:stop]).ravel()
+    if first_id is not None:  # near the rows that are there, and like none of them
+        flat += np.random.default_rng(first_id).normal(0, NOISE, len(flat)).astype(np.float32)
     columns["v"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), DIM)
     return pa.table(columns)
 
@@ -54,7 +57,9 @@ def rows(data: Descriptors, start: int, stop: int, first_id: int) -> list[tuple[
     """The same as tuples; vectors are arrays."""
     columns = [data.attributes[n][start:stop].tolist() for n in COLUMNS[1:]]
     ids = range(first_id, first_id + stop - start)
-    return list(zip(ids, *columns, list(data.vectors[start:stop]), strict=True))
+    noise = np.random.default_rng(first_id).normal(0, NOISE, (stop - start, DIM))
+    vectors = data.vectors[start:stop] + noise.astype(np.float32)
+    return list(zip(ids, *columns, list(vectors), strict=True))
 
 
 def fill(con: Any, data: Descriptors, stop: int, start: int = 0) -> float:

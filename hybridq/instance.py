@@ -345,7 +345,7 @@ class Instance:
         state.version = prepared.version
         state.published = [*state.published, prepared.tx]
         state.logged_rows += prepared.rows
-        self.merger.wake()
+        self.merger.changed(state)
 
     def found_damage(self, error: Error) -> None:
         """Stop using the indexes whose files are damaged, say so once, and have them rebuilt."""

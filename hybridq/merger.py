@@ -41,6 +41,11 @@ from hybridq.storage import manifest
 _SCRATCH_BYTES = 1 << 28
 MEMORY_BYTES = 1 << 30
 
+_QUIET_SECONDS = 0.25
+_LOOK_ROWS = 1_024
+_LOOK_PARTS = 4
+"""So many keys, or parts, are written before an index is looked at for what is to be merged."""
+
 
 class Owner(Protocol):
     """The instance whose indexes are merged."""
@@ -77,6 +82,7 @@ class Merger:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._again = False
+        self._awake = threading.Event()
         self._closing = False
 
     # -- in the background ------------------------------------------------------
@@ -85,16 +91,26 @@ class Merger:
         """Have all that is due merged by a thread, which ends when nothing is."""
         if not self.enabled or self._closing:
             return
+        self._awake.set()
         with self._lock:
             self._again = True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hybridq-merge", daemon=True)
                 self._thread.start()
 
+    def changed(self, state: IndexState) -> None:
+        """Have a look at an index that was written, unless that was lately and little since."""
+        snapshot = state.snapshot
+        parts = len(snapshot.parts) - state.looked_at[1]
+        if state.logged_rows - state.looked_at[0] >= _LOOK_ROWS or parts >= _LOOK_PARTS:
+            state.looked_at = state.logged_rows, len(snapshot.parts)
+            self.wake()
+
     def close(self) -> None:
         """Cancel what is under way, and begin nothing else."""
         self._closing = True
         self._progress.cancel()
+        self._awake.set()
         self.wait()
 
     def wait(self) -> None:
@@ -111,6 +127,12 @@ class Merger:
             while self._more():
                 for state in self._owner.states():
                     self._upkeep(state)
+                if any(len(upkeep.split(s.snapshot)[1]) > 1 for s in self._owner.states()):
+                    # Nobody writes now: what waits in several parts is searched faster in one.
+                    self._awake.clear()
+                    if not self._awake.wait(_QUIET_SECONDS):
+                        for state in self._owner.states():
+                            self._upkeep(state, settle=True)
         finally:
             with self._lock:
                 if self._thread is threading.current_thread():
@@ -123,13 +145,18 @@ class Merger:
                 self._thread = None
             return more
 
-    def _upkeep(self, state: IndexState) -> None:
-        """Do what is due for one index; a failure is told, and tried again when more is due."""
+    def _upkeep(self, state: IndexState, *, settle: bool = False) -> None:
+        """Do what is due for one index; a failure is told, and tried again when more is due.
+
+        To `settle`, merge its parts in memory into one.
+        """
         try:
             self._verify(state)
             if state.damage is not None and not self._read_only:
                 self._owner.rebuild_damaged(state)
                 return
+            if settle and not self._closing and not self._read_only:
+                self.run(state, settle=True)
             while not self._closing and not self._read_only and self.run(state):
                 pass
         except DamagedError as error:
@@ -157,8 +184,11 @@ class Merger:
 
     # -- one merge ----------------------------------------------------------------
 
-    def run(self, state: IndexState, *, whole: bool = False) -> bool:
-        """Do one merge that is due, or, if `whole`, merge all parts; tell whether there was one."""
+    def run(self, state: IndexState, *, whole: bool = False, settle: bool = False) -> bool:
+        """Do one merge that is due; tell whether there was one.
+
+        If `whole`, that is of all parts; to `settle`, of all parts in memory.
+        """
         if not whole and state.retry_rows > state.snapshot.delta_rows:
             return False
         with state.merging:
@@ -167,11 +197,12 @@ class Merger:
                     return False  # dropped, or built anew
                 cut, published = state.snapshot, tuple(state.published)
                 logged = state.logged_rows
-                job = (
-                    upkeep.whole(cut, self.memory_bytes)
-                    if whole
-                    else upkeep.next_job(cut, logged_rows=logged, memory_bytes=self.memory_bytes)
-                )
+                if whole:
+                    job = upkeep.whole(cut, self.memory_bytes)
+                elif settle:
+                    job = upkeep.settled(cut)
+                else:
+                    job = upkeep.next_job(cut, logged_rows=logged, memory_bytes=self.memory_bytes)
                 if job is None:
                     return False
                 state.busy = frozenset(p.uid for p in job.parts)
@@ -184,6 +215,7 @@ class Merger:
             finally:
                 state.busy = frozenset()
             state.retry_rows = 0
+            state.looked_at = state.logged_rows, len(state.snapshot.parts)
             state.last_merge = LastMerge(
                 ended=time.time(),
                 seconds=time.perf_counter() - started,

@@ -20,9 +20,12 @@ def begin(session: Host, *, explicit: bool, writes: Writes = tuple) -> Transacti
     """
     session.transaction = transaction = Transaction(explicit=explicit)
     try:
-        for state in writes():
+        states = writes()
+        for state in states:
             transaction.lock(state, session)
-        tx.begin(session.duck, transaction, session.instance)
+        # A statement of its own that has its tables sees no other state of them than we pin here.
+        pins = explicit or not states
+        tx.begin(session.duck, transaction, session.instance, pins=pins)
     except BaseException:
         rollback(session)
         raise

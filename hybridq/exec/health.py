@@ -136,6 +136,8 @@ def _health(state: IndexState, instance: Instance) -> dict[str, Any]:
 def _status(state: IndexState) -> str:
     if state.damage is not None:
         return "damaged"
+    if state.stale:
+        return "stale"
     if state.busy:
         return "merging"
     if any(p.unverified is not None for p in state.snapshot.parts):

@@ -143,13 +143,16 @@ class Transaction:
         return any(dropped.name == state.name for dropped in self.dropped)
 
 
-def begin(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: Instance) -> None:
-    """Begin in DuckDB; its snapshot and ours are of the same moment."""
+def begin(
+    duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: Instance, *, pins: bool
+) -> None:
+    """Begin in DuckDB; if it `pins`, its snapshot and ours are of the same moment."""
     with instance.lock:
         states = [s for s in instance.indexes.values() if not s.stale or replay(s, instance)]
         duck.execute("BEGIN")
-        # DuckDB takes its snapshot when a statement first touches the file; SELECT 1 does not.
-        duck.execute("SELECT txid_current()").fetchall()
+        if pins:
+            # DuckDB takes its snapshot when a statement first touches the file; SELECT 1 does not.
+            duck.execute("SELECT txid_current()").fetchall()
         for state in states:
             transaction.pins[state.name] = Pin(state, state.version, state.snapshot)
 

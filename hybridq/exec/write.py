@@ -65,6 +65,8 @@ def run_captured(
         width = len(description) - len(items)
         for state, slot in zip(states, slots, strict=True):
             own = [row[width + slot.start : width + slot.start + len(slot.items)] for row in rows]
+            if slot.whole:
+                own = [(*row[:-1], _verdict(slot.spec, row)) for row in own]
             _refuse_bad(duck.execute, slot.spec, own)
             if own:
                 transaction.record(state, _captured_rows(slot, write, own))
@@ -93,6 +95,7 @@ class _Slot:
     items: list[str]
     names: list[str]
     whole: bool
+    fresh: bool
 
 
 _PLAIN = (Kind.INTEGER, Kind.UBIGINT, Kind.BOOLEAN, Kind.FLOAT, Kind.DOUBLE, Kind.TEXT)
@@ -104,13 +107,31 @@ def _slot(spec: IndexSpec, write: Write, start: int) -> _Slot:
     # Vectors of many rows are not for Python's lists.
     whole = write.kind in ("INSERT", "UPDATE")
     whole = whole and (write.single_values is not None or not write.has_returning)
-    if write.has_returning or write.single_values is not None:
+    by_row = write.has_returning or write.single_values is not None
+    if by_row:
         whole = whole and all(c.type.kind in _PLAIN for c in spec.columns)
     if not whole:
         columns = columns[: spec.key_count]
-    verdict = "NULL" if write.kind == "DELETE" else _check(spec)
+    # Whole rows that come as Python's values are checked as such.
+    verdict = "NULL" if write.kind == "DELETE" or (whole and by_row) else _check(spec)
     items = [*(expression for expression, _ in columns), verdict]
-    return _Slot(spec, start, items, [*(name for _, name in columns), "verdict"], whole)
+    names = [*(name for _, name in columns), "verdict"]
+    fresh = write.kind == "INSERT" and not write.assigned
+    return _Slot(spec, start, items, names, whole, fresh)
+
+
+def _verdict(spec: IndexSpec, row: Row) -> int | None:
+    """Return what `_check` would of a whole row."""
+    for i, column in enumerate(spec.columns):
+        reserved = reserved_value(column.type)
+        if reserved is not None and row[i] == reserved:
+            return 2 + i
+    vector = row[len(spec.columns)]
+    if vector is None:
+        return None
+    if len(vector) != spec.dim:
+        return -len(vector)
+    return None if None not in vector and np.isfinite(vector).all() else 1
 
 
 def _captured_rows(slot: _Slot, write: Write, rows: Sequence[Row]) -> Captured:
@@ -127,7 +148,7 @@ def _captured_rows(slot: _Slot, write: Write, rows: Sequence[Row]) -> Captured:
     }
     table["v"] = pa.array(columns[-3], pa.list_(pa.float32()))
     table["h"] = pa.array(columns[-2], pa.uint64())
-    return Captured(keys, pa.table(table))
+    return Captured(keys, pa.table(table), slot.fresh)
 
 
 def _captured_columns(slot: _Slot, write: Write, table: pa.Table) -> Captured:
@@ -136,7 +157,7 @@ def _captured_columns(slot: _Slot, write: Write, table: pa.Table) -> Captured:
         return Captured(keys, pa.table({}))
     if not slot.whole:
         return Captured(keys, None)
-    return Captured(keys, table.rename_columns(slot.names).drop_columns(["verdict"]))
+    return Captured(keys, table.rename_columns(slot.names).drop_columns(["verdict"]), slot.fresh)
 
 
 def _refuse_bad_columns(execute: Execute, spec: IndexSpec, table: pa.Table) -> None:
@@ -185,7 +206,7 @@ class Inserted:
         bad = table.column("bad")
         if bad.null_count < table.num_rows:
             check_table(self._duck, spec)
-        return Captured(plain_keys(table, spec), table.drop_columns(["bad"]))
+        return Captured(plain_keys(table, spec), table.drop_columns(["bad"]), fresh=True)
 
 
 def _check(spec: IndexSpec) -> str:

@@ -24,11 +24,12 @@ class Captured:
     """What one statement changed: keys (an array per key column), and their rows after it.
 
     `rows` has the columns of `maintain.row_columns`, row i having key i; None if it is not known,
-    and no rows if they were deleted.
+    and no rows if they were deleted. `fresh` keys were not in the table before, and differ.
     """
 
     keys: list[pa.Array]
     rows: pa.Table | None
+    fresh: bool = False
 
 
 def change_of(duck: Duck, snapshot: Snapshot, captured: Sequence[Captured]) -> Change:
@@ -42,7 +43,8 @@ def change_of(duck: Duck, snapshot: Snapshot, captured: Sequence[Captured]) -> C
     if len(tables) > 1:  # they may come by ways that know types of other widths
         tables = [_plain(spec, table) for table in tables]
     batches = [batch for table in tables for batch in table.combine_chunks().to_batches()]
-    return Change(keys, part_of(Rows(spec, batches, NoProgress()), snapshot.generation))
+    part = part_of(Rows(spec, batches, NoProgress()), snapshot.generation)
+    return Change(keys, part, fresh=all(c.fresh for c in captured) and len(captured) == 1)
 
 
 def _plain(spec: IndexSpec, table: pa.Table) -> pa.Table:
@@ -59,7 +61,7 @@ def _last_of_each(
     """Return the distinct keys, and of each the row it has after all; None if that is not known."""
     if any(c.rows is None for c in captured):
         return None
-    if len(captured) == 1 and len(captured[0].keys[0]) == 1:
+    if len(captured) == 1 and (captured[0].fresh or len(captured[0].keys[0]) == 1):
         rows = captured[0].rows
         return captured[0].keys, [rows] if rows is not None and rows.num_rows else []
     names = [f"k{i}" for i in range(spec.key_count)]

@@ -22,7 +22,7 @@ from hybridq.nodes import Metric
 
 Float32s: TypeAlias = npt.NDArray[np.float32]
 
-_SPREAD_ROWS = 4_096
+_SPREAD_ROWS = 512
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,8 +67,12 @@ class Generation:
         """Return the list (n,) of each row."""
         labels = np.zeros(len(vectors), np.int32)
         if self.nlist > 1:
-            kmeans.assign(vectors, self.centroids, labels, metric=int(self.metric))
+            self._lists.assign(vectors, labels)
         return labels
+
+    @cached_property
+    def _lists(self) -> kmeans.Lists:
+        return kmeans.Lists(self.centroids, int(self.metric))
 
 
 def new_id() -> str:

@@ -101,6 +101,15 @@ def all_live(rows: int) -> Uint64s:
     return words
 
 
+def key_codes(spec: IndexSpec, key: Sequence[pa.Array]) -> Int64s:
+    """Return the codes (columns, m) of keys; those of text are a matter of each part."""
+    codes = np.zeros((len(key), len(key[0])), np.int64)
+    for i, (column, values) in enumerate(zip(spec.key_columns, key, strict=True)):
+        if not column.type.has_dictionary:
+            codes[i] = encode(values, column.type).keys
+    return codes
+
+
 def _no_zones() -> Int64s:
     return np.empty((0, 0, 3), np.int64)
 
@@ -177,17 +186,20 @@ class Part:
             self.places.append(Places(self.keys[: self.spec.key_count], self.permutations))
         return self.places[0]
 
-    def find(self, key: Sequence[pa.Array]) -> Int64s:
-        """Return the position of each key (an array per key column), -1 where there is none."""
+    def find(self, key: Sequence[pa.Array], known: Int64s | None = None) -> Int64s:
+        """Return the position of each key (an array per key column), -1 where there is none.
+
+        `known` are its codes as from `key_codes`, for who asks several parts.
+        """
         if self.rows == 0:
             return np.full(len(key[0]), -1, np.int64)
-        codes = np.empty((len(key), len(key[0])), np.int64)
-        for i, (column, values) in enumerate(zip(self.spec.key_columns, key, strict=True)):
-            dictionary = self.dictionaries[i]
-            if dictionary is not None:
-                codes[i] = find_codes(values, dictionary)
-            else:
-                codes[i] = encode(values, column.type).keys
+        codes = key_codes(self.spec, key) if known is None else known
+        if any(d is not None for d in self.dictionaries[: len(key)]):
+            codes = codes.copy()
+            for i, values in enumerate(key):
+                dictionary = self.dictionaries[i]
+                if dictionary is not None:
+                    codes[i] = find_codes(values, dictionary)
         return self._places.find(codes)
 
     def without(self, positions: Int64s) -> Part:

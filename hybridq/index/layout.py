@@ -91,12 +91,15 @@ def radii(
     if metric is not Metric.L2:
         radius[:] = np.inf
         return radius
+    margin = np.float32(1.0 + centroids.shape[1] * 2.0**-24)
     at = 0
     for chunk in chunks:
         here = labels[at : at + len(chunk)]
         with np.errstate(over="ignore"):
-            away = np.linalg.norm(chunk - centroids[here], axis=1)
-        np.maximum.at(radius, here, away.astype(np.float32))
+            residual = chunk - centroids[here]
+            # The margin covers the rounding of float32 sums.
+            away = np.sqrt(np.einsum("ij,ij->i", residual, residual)) * margin
+        np.maximum.at(radius, here, away)
         at += len(chunk)
     return np.where(np.isfinite(radius), radius, np.inf).astype(np.float32)
 

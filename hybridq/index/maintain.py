@@ -27,12 +27,13 @@ pc = lazy.library("pyarrow.compute")
 _KEYS_VIEW = "__hybridq_keys"
 _LOG_VIEW = "__hybridq_log"
 _BATCH_ROWS = 16_384
+_FEW_KEYS = 4
 
 
 def row_hash(spec: IndexSpec) -> str:
     """Return the SQL of a row's hash: over everything the index keeps of it."""
     names = [quote(c.name) for c in spec.columns]
-    return f"hash(row({', '.join(names)}, {quote(spec.column)}))"
+    return f"hash({', '.join(names)}, {quote(spec.column)})"
 
 
 def row_columns(spec: IndexSpec) -> list[tuple[str, str]]:
@@ -129,6 +130,14 @@ def read_change(duck: Duck, snapshot: Snapshot, keys: Sequence[pa.Array]) -> Cha
 
 def log_keys(duck: Duck, index: str, tx: uuid.UUID, keys: Sequence[pa.Array]) -> None:
     """Write changed keys to an index's log, in the caller's transaction."""
+    if len(keys[0]) <= _FEW_KEYS:  # a view takes longer to register
+        row = f"(?{', ?' * len(keys)})"
+        values = zip(*(k.to_pylist() for k in keys), strict=True)
+        duck.execute(
+            f"INSERT INTO {changes_table(index)} VALUES {', '.join([row] * len(keys[0]))}",
+            [value for row_values in values for value in (str(tx), *row_values)],
+        )
+        return
     duck.register(_LOG_VIEW, pa.table({f"k{i}": k for i, k in enumerate(keys)}))
     try:
         duck.execute(

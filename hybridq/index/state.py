@@ -46,6 +46,7 @@ class IndexState:
     busy: frozenset[int] = frozenset()
     last_merge: LastMerge | None = None
     retry_rows: int = 0
+    looked_at: tuple[int, int] = (0, 0)
     damage: str | None = None
     measured: float | None = None
     fallbacks: int = 0

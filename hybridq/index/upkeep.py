@@ -86,6 +86,14 @@ def next_job(
     return None
 
 
+def settled(snapshot: Snapshot) -> Job | None:
+    """Return the merge of all parts in memory into one, None if there is but one."""
+    _, young = split(snapshot)
+    if len(young) < 2:
+        return None
+    return Job(parts=tuple(young), to_file=False, retrain=False, why="nobody writes")
+
+
 def whole(snapshot: Snapshot, memory_bytes: int | None = None) -> Job | None:
     """Return the merge of all parts into one segment, None if that is what there is."""
     why = drifted(snapshot)
