@@ -116,7 +116,7 @@ def _slot(spec: IndexSpec, write: Write, start: int) -> _Slot:
     verdict = "NULL" if write.kind == "DELETE" or (whole and by_row) else _check(spec)
     items = [*(expression for expression, _ in columns), verdict]
     names = [*(name for _, name in columns), "verdict"]
-    fresh = write.kind == "INSERT" and not write.assigned
+    fresh = write.adds_only
     return _Slot(spec, start, items, names, whole, fresh)
 
 

@@ -179,11 +179,14 @@ def difference(duck: Duck, snapshot: Snapshot) -> list[pa.Array] | None:
         keys = [plain_column(batch.column(f"k{i}"), spec, i) for i in range(spec.key_count)]
         hashes = np.asarray(batch.column("h")).astype(np.uint64)
         same = np.zeros(len(hashes), np.bool_)
+        known = np.zeros(len(hashes), np.bool_)  # a key that is alive twice is wrong, too
         for part, marks in zip(snapshot.parts, seen, strict=True):
             positions = part.find(keys)
             found = part.is_live(positions)
             marks[positions[found]] = True
-            same[found] |= part.row_hash[positions[found]] == hashes[found]
+            equal = part.row_hash[positions[found]] == hashes[found]
+            same[found] = equal & ~known[found]
+            known |= found
         if not same.all():
             rows = pa.array(np.flatnonzero(~same))
             changed.append([pc.take(k, rows) for k in keys])
