@@ -33,7 +33,8 @@ class StoredPipelines:
             if name in self._unsaved:
                 return self._unsaved[name]
             with self._duck.cursor() as cursor:
-                return manifest.pipeline(cursor, name) if manifest.has_manifest(cursor) else None
+                known = manifest.has_table(cursor, "pipelines")
+                return manifest.pipeline(cursor, name) if known else None
 
     def put(self, name: str, options: Mapping[str, Any]) -> None:
         """Create the pipeline unless it exists."""

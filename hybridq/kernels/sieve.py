@@ -87,6 +87,7 @@ def sieve_lists(
     order: Int64s,
     order_score: Float32s,
     spare: Float32s,
+    given: int,
     sets: Int64s,
     differing: Int64s,
     scores: Float32s,
@@ -102,7 +103,8 @@ def sieve_lists(
     """Visit lists, nearest first, and write the rows that may be among the k nearest.
 
     Returns (status, rows found, the k-th least upper bound): DONE, GAVE_UP, or FULL where the
-    arrays `found_…` (equally long) cannot hold them. No row's score exceeds `largest`. Kernels
+    arrays `found_…` (equally long) cannot hold them. No row's score exceeds `largest`. With `given`
+    above 0, the first so many entries of `order` are visited, all of them and no others. Kernels
     may not allocate: the arguments from `unit` on are what `coded.probe_coded` prepares, and
     scratch.
     """
@@ -125,6 +127,9 @@ def sieve_lists(
     by_list = ops.shape[0] > 0 and list_zones.shape[1] > 0
     everywhere = min_lists >= nlist
     last_chunk = False
+    if given > 0:
+        ready = given
+        last_chunk = True
     visited = 0
     opened = 0
     while True:
@@ -264,6 +269,7 @@ def sieve_lists(
             needed = lists_needed(share, ladder_share, ladder_lists, gamma, global_share)
             if visited >= needed:
                 break
+    order[nlist] = everywhere
     counters[LISTS_VISITED] += visited
     counters[ROWS_EXAMINED] += scanned
     counters[ROWS_PASSING] += passed
