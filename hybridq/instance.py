@@ -171,6 +171,9 @@ class Instance:
                     signature.forget(files, self.directory)
                 else:
                     signature.record(files, self.directory, Path(self.path))
+        except Error as error:
+            # All is committed; without a signature the next open compares tables with indexes.
+            log.warning("the state of the indexes was not recorded: %s", error.message)
         finally:
             if self._temporary is not None:
                 shutil.rmtree(self._temporary.name, ignore_errors=True)
