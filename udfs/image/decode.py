@@ -6,10 +6,12 @@ neighbours than cropping or padding it, on photos and on product pictures.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import struct
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,7 @@ _WANTED = (
     *("TIFF", "JPEG2000", "PPM", "ICO"),
 )
 _ORIENTATION_TAG = 0x0112
+_Decoded = TypeVar("_Decoded")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,8 +49,29 @@ def decode(data: bytes, side_pixels: int) -> Pixels:
 
     Of an animation the first frame counts. Raises DataError saying what is wrong with `data`.
     """
+    return _named(_square, data, side_pixels)
+
+
+def decode_whole(data: bytes, longest_pixels: int) -> tuple[Pixels, float]:
+    """Return the picture upright, on white, as RGB (h, w, 3), and how much it was reduced.
+
+    Neither side is longer than `longest_pixels`; a point times the reduction (1 or more) is the
+    point in the file's own pixels. Raises DataError saying what is wrong with `data`.
+    """
+    return _named(_whole, data, longest_pixels)
+
+
+def squeezed(pixels: Pixels, side_pixels: int) -> Pixels:
+    """Return RGB pixels (h, w, 3) squeezed into a square (side, side, 3), as `decode` does it."""
+    image = Image.fromarray(pixels)
+    return np.array(
+        image.resize((side_pixels, side_pixels), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    )
+
+
+def _named(work: Callable[[bytes, int], _Decoded], data: bytes, pixels: int) -> _Decoded:
     try:
-        return _decoded(data, side_pixels)
+        return work(data, pixels)
     except (DataError, OperationalError):
         raise
     except MemoryError as error:
@@ -61,9 +85,8 @@ def decode(data: bytes, side_pixels: int) -> Pixels:
         raise DataError(str(error) or type(error).__name__) from error
 
 
-def _decoded(data: bytes, side_pixels: int) -> Pixels:
-    with Image.open(io.BytesIO(data), formats=_formats()) as image:
-        _check_size(*image.size)
+def _square(data: bytes, side_pixels: int) -> Pixels:
+    with _opened(data) as image:
         upright = _UPRIGHT.get(_orientation(image))
         # A JPEG file can be decoded at 1/2, 1/4 or 1/8 of its size, at a fraction of the cost.
         image.draft("RGB", (2 * side_pixels, 2 * side_pixels))
@@ -71,12 +94,38 @@ def _decoded(data: bytes, side_pixels: int) -> Pixels:
         square = _eight_bits(image).resize(
             (side_pixels, side_pixels), Image.Resampling.BICUBIC, reducing_gap=3.0
         )
-    if square.mode == "RGBA":
-        square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square)
-        square = square.convert("RGB")
+    return _finished(square, upright)
+
+
+def _whole(data: bytes, longest_pixels: int) -> tuple[Pixels, float]:
+    with _opened(data) as image:
+        upright = _UPRIGHT.get(_orientation(image))
+        longest = max(image.size)
+        image.draft("RGB", (longest_pixels, longest_pixels))
+        image.load()
+        whole = _eight_bits(image)
+        if max(whole.size) > longest_pixels:
+            width, height = (
+                max(1, round(side * longest_pixels / max(whole.size))) for side in whole.size
+            )
+            whole = whole.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return _finished(whole, upright), longest / max(whole.size)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        _check_size(*image.size)
+        yield image
+
+
+def _finished(image: Image.Image, upright: Image.Transpose | None) -> Pixels:
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB")
     if upright is not None:
-        square = square.transpose(upright)
-    return np.array(square)
+        image = image.transpose(upright)
+    return np.array(image)
 
 
 def _check_size(width: int, height: int) -> None:
