@@ -35,7 +35,7 @@ from hybridq.index.ivf import IndexSpec, Snapshot
 from hybridq.index.measure import unit_costs
 from hybridq.index.state import IndexState
 from hybridq.nodes import CreateIndex
-from hybridq.pipelines import StoredPipelines
+from hybridq.pipelines import StoredObjects
 from hybridq.plan.calibration import calibrated
 from hybridq.plan.cost import REFERENCE
 from hybridq.progress import NoProgress, Progress
@@ -102,8 +102,8 @@ class Instance:
             self.directory = Path(self._temporary.name)
         else:
             self.directory = Path(path + ".hybridq")
-        self.pipelines = StoredPipelines(self.duck, read_only=read_only)
-        self.functions = Functions(self.duck, self.pipelines)
+        self.objects = StoredObjects(self.duck, read_only=read_only)
+        self.functions = Functions(self.duck, self.objects)
         try:
             for name in extensions.BUILT_IN:
                 if name in extensions.installed():
@@ -196,7 +196,7 @@ class Instance:
             if self.users > 0:
                 return
             _open.pop(self.path, None)
-        self.pipelines.save()
+        self.objects.save()
         self.functions.close()
         self.indexes.clear()
         try:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from hybridq.errors import DataError, OperationalError
-from udfs.image.models import Pixels
+from udfs.image.arrays import Pixels
 
 # Formats of photos and screenshots; among Pillow's others are some that start an interpreter.
 _WANTED = (
