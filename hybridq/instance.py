@@ -32,6 +32,7 @@ from hybridq.errors import (
 from hybridq.functions import Functions
 from hybridq.index import maintain
 from hybridq.index.ivf import IndexSpec, Snapshot
+from hybridq.index.locks import TableLocks
 from hybridq.index.measure import unit_costs
 from hybridq.index.state import IndexState
 from hybridq.nodes import CreateIndex
@@ -84,6 +85,7 @@ class Instance:
         self.read_only = read_only
         self.users = 1
         self.lock = threading.RLock()
+        self.locks = TableLocks()
         self.files = OsFiles()
         self.indexes: dict[str, IndexState] = {}
         self.unusable: dict[str, IndexSpec] = {}
@@ -128,7 +130,7 @@ class Instance:
         self.unit, self.calibrated = calibrated(costs), bool(costs)
         trusted = self.path == MEMORY or before == signature.recorded(self.directory)
         for row in manifest.indexes(self.duck):
-            spec = definition.spec_from_json(row.spec)
+            spec = definition.spec_from_json(row.spec, self.catalog)
             try:
                 self._load_index(row, spec, trusted=trusted)
             except Error as error:

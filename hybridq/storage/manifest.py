@@ -66,6 +66,7 @@ class TableInfo:
     columns: tuple[Column, ...]
     keys: tuple[tuple[str, ...], ...]
     collated: bool
+    generated: bool = False
 
     def column(self, name: str) -> Column | None:
         """Return the column called `name` (case-insensitive)."""
@@ -228,4 +229,5 @@ def describe(duck: Duck, table: TableName) -> TableInfo | None:
         columns=tuple(Column(n, t, bool(nullable)) for n, t, nullable in columns),
         keys=tuple(tuple(names) for (names,) in keys),
         collated=" COLLATE " in (sql or "").upper(),
+        generated=" GENERATED " in (sql or "").upper(),
     )
