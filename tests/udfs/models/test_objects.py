@@ -7,7 +7,7 @@ from PIL import Image
 pytest.importorskip("onnxruntime", reason="the extra `objects` is not installed")
 
 from hybridq.errors import DataError
-from udfs.open_analytic.models import geometry, nanodet, objects
+from udfs.open_analytic.models import geometry, kinds, objects
 from udfs.open_analytic.values import Box, Picture, Region
 
 
@@ -47,7 +47,7 @@ def test_only_the_wanted_labels(photo, picture):
 
 
 def test_the_80_labels():
-    assert len(nanodet.LABELS) == len(set(nanodet.LABELS)) == 80
+    assert len(kinds.LABELS) == len(set(kinds.LABELS)) == 80
 
 
 def test_nothing_is_found_in_nothing(find, picture):

@@ -39,10 +39,10 @@ def shots(photo):
 @pytest.mark.parametrize("kind", ["mp4", "matroska", "avi"])
 def test_a_frame_for_each_shot(shots, kind):
     (frames,) = video.KeyFrames()([clip(shots, kind=kind)])
-    assert [seconds for seconds, _ in frames] == pytest.approx([0, 1.5, 3.0], abs=0.55)
-    for (_, found), shot in zip(frames, shots, strict=True):
-        assert found.pixels().shape == (240, 320, 3)
-        off = found.pixels().astype(int) - np.asarray(shot.resize(SIZE)).astype(int)
+    assert [frame.facts["seconds"] for frame in frames] == pytest.approx([0, 1.5, 3.0], abs=0.55)
+    for frame, shot in zip(frames, shots, strict=True):
+        assert frame.picture.pixels().shape == (240, 320, 3)
+        off = frame.picture.pixels().astype(int) - np.asarray(shot.resize(SIZE)).astype(int)
         assert np.abs(off).mean() < 12
 
 

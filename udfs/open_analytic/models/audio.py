@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import gcd
 from typing import Any
 
@@ -48,6 +48,20 @@ def decode(data: bytes) -> Sound:
     if not np.isfinite(samples).all():
         raise DataError("the sound has samples that are not numbers")
     return Sound(samples, RATE)
+
+
+class Sounds:
+    """Decodes sound files: bytes in, sounds out."""
+
+    def __call__(self, files: Sequence[bytes]) -> list[Any]:
+        """Return the sound of each file, or its error."""
+        return [self._sound(data) for data in files]
+
+    def _sound(self, data: bytes) -> Sound | DataError:
+        try:
+            return decode(data)
+        except DataError as error:
+            return error
 
 
 def _blocks(file: Any) -> Iterator[Vector]:

@@ -92,20 +92,21 @@ class Descriptors:
 
 
 class People:
-    """Gender and apparent age of faces.
+    """Gender and apparent age of faces: those of `facts`.
 
     Gives {"gender": "male" | "female", "gender_score": .5 … 1, "age": years}. Both are a net's
     guess at looks, and no statement about a person.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, facts: Sequence[str] = ("gender", "age")) -> None:
         self._net = face_nets.age_gender()
+        self._facts = facts
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Any]:
         """Return the facts (dict) of each face, or its error."""
-        return [self._facts(picture) for picture in pictures]
+        return [self._guess(picture) for picture in pictures]
 
-    def _facts(self, picture: Picture) -> Any:
+    def _guess(self, picture: Picture) -> Any:
         try:
             # By way of the chip's size, so that a face is the same pixels to every net.
             chip = picture.square(face_nets.CHIP_PIXELS)
@@ -114,8 +115,10 @@ class People:
         side = self._net.side_pixels
         found = self._net.predict(geometry.resized(chip, side, side)[None])
         male = float(found.male[0])
-        return {
-            "gender": "male" if male >= 0.5 else "female",
-            "gender_score": round(max(male, 1 - male), 4),
-            "age": round(float(found.years[0]), 1),
-        }
+        guess: dict[str, Any] = {}
+        if "gender" in self._facts:
+            guess["gender"] = "male" if male >= 0.5 else "female"
+            guess["gender_score"] = round(max(male, 1 - male), 4)
+        if "age" in self._facts:
+            guess["age"] = round(float(found.years[0]), 1)
+        return guess

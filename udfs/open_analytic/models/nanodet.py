@@ -16,19 +16,6 @@ import numpy.typing as npt
 from udfs.open_analytic.models import geometry, runtime
 from udfs.open_analytic.values import Pixels
 
-LABELS = (
-    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
-    *("traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat"),
-    *("dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack"),
-    *("umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball"),
-    *("kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket"),
-    *("bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple"),
-    *("sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair"),
-    *("couch", "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse"),
-    *("remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink"),
-    *("refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier"),
-    "toothbrush",
-)
 _STRIDES = (8, 16, 32)
 _STEPS = 11
 _OVERLAP = 0.6  # as published
@@ -51,7 +38,7 @@ class Found(NamedTuple):
     """(n, 4): left, top, right, bottom."""
     scores: npt.NDArray[np.float32]
     kinds: npt.NDArray[np.int64]
-    """Positions in `LABELS`."""
+    """Positions in `kinds.LABELS`."""
 
 
 class NanoDet:

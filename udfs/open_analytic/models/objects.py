@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hybridq.errors import DataError, Error
-from udfs.open_analytic.models import geometry, nanodet
+from udfs.open_analytic.models import geometry, kinds, nanodet
 from udfs.open_analytic.values import Box, Picture, Pixels, Region
 
 _MARGIN = 0.05  # of a box, around a crop: boxes are a little tight
@@ -30,14 +30,14 @@ class Objects:
         side: int = max(nanodet.SIDES),
         min_score: float = 0.4,
         limit: int = 100,
-        labels: Sequence[str] = nanodet.LABELS,
+        labels: Sequence[str] = kinds.LABELS,
         required: bool = False,
     ) -> None:
         self._detector = nanodet.detector()
         self._sides = sorted({*nanodet.SIDES, max(side, *nanodet.SIDES)})
         self._min_score = min_score
         self._limit = limit
-        self._kinds = [kind for kind, label in enumerate(nanodet.LABELS) if label in labels]
+        self._kinds = [kind for kind, label in enumerate(kinds.LABELS) if label in labels]
         self._required = required
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Any]:
@@ -57,7 +57,7 @@ class Objects:
             Region(
                 box=Box(*map(float, found.boxes[i])),
                 score=float(found.scores[i]),
-                label=nanodet.LABELS[found.kinds[i]],
+                label=kinds.LABELS[found.kinds[i]],
                 picture=Picture(pixels=cut_out(pixels, Box(*map(float, found.boxes[i])))),
             )
             for i in wanted

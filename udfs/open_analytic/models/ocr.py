@@ -190,3 +190,21 @@ class Ocr:
 def plain(lines: Sequence[Line]) -> str:
     """Return the text of lines, one a row."""
     return "\n".join(line.text for line in lines)
+
+
+def found(lines: Sequence[Line], scale: float = 1.0) -> dict[str, Any]:
+    """Return lines as JSON: {"text", "lines": [{"text", "score", "corners"}]}.
+
+    Corners are multiplied by `scale`: of the file's own pixels to those of the picture.
+    """
+    return {
+        "text": plain(lines),
+        "lines": [
+            {
+                "text": line.text,
+                "score": round(line.score, 4),
+                "corners": [[round(float(side) * scale, 1) for side in c] for c in line.corners],
+            }
+            for line in lines
+        ],
+    }

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from udfs.open_analytic.models import runtime
 from udfs.open_analytic.models.audio import RATE
-from udfs.open_analytic.values import Vector
+from udfs.open_analytic.values import Sound, Vector
 
 _FRAME = 512  # samples
 _CONTEXT = 64  # samples of the frame before
@@ -86,3 +86,22 @@ def _stretches(probabilities: npt.NDArray[np.float32]) -> Iterator[Segment]:
 def detector() -> SpeechDetector:
     """Return the detector of this process."""
     return SpeechDetector()
+
+
+class Speech:
+    """When somebody speaks: {"speech": [{"start", "end"}, …]}, in seconds."""
+
+    def __init__(self) -> None:
+        self._detector = detector()
+
+    def __call__(self, sounds: Sequence[Sound]) -> list[Any]:
+        """Return the facts (dict) of each sound of 16 kHz."""
+        return [
+            {
+                "speech": [
+                    {"start": round(start / RATE, 3), "end": round(end / RATE, 3)}
+                    for start, end in self._detector.segments(sound.samples)
+                ]
+            }
+            for sound in sounds
+        ]

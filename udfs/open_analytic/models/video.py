@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -20,8 +21,16 @@ _LONGEST = 1024  # pixels of a frame that is kept: all frames of a clip are in m
 _MAX_PIXELS = 89_478_485  # a frame: Pillow's limit for pictures
 
 
+@dataclass(slots=True)
+class Frame:
+    """A frame of a clip; `facts` is what is known of it, at first its time: {"seconds": 1.5}."""
+
+    picture: Picture
+    facts: dict[str, Any]
+
+
 class KeyFrames:
-    """Key frames: bytes of clips in, pictures out, each with its time.
+    """Key frames: bytes of clips in, pictures with their times out.
 
     A frame is kept when its colours differ from those of the last one kept by `change` (half the
     sum of the differences of the shares of 512 colours, 0 … 1): the first of each shot, and more of
@@ -34,17 +43,17 @@ class KeyFrames:
         self._limit = limit
 
     def __call__(self, clips: Sequence[bytes]) -> list[Any]:
-        """Return the frames (list[tuple[float, Picture]], seconds) of each clip, or its error."""
+        """Return the frames (list[Frame]) of each clip, or its error."""
         return [self._frames(clip) for clip in clips]
 
-    def _frames(self, clip: bytes) -> list[tuple[float, Picture]] | DataError:
-        kept: list[tuple[float, Picture]] = []
+    def _frames(self, clip: bytes) -> list[Frame] | DataError:
+        kept: list[Frame] = []
         last = None
         try:
             for seconds, pixels in _sampled(clip, self._every):
                 colours = _histogram(pixels)
                 if last is None or abs(colours - last).sum() / 2 >= self._change:
-                    kept.append((seconds, Picture(pixels=pixels)))
+                    kept.append(Frame(Picture(pixels=pixels), {"seconds": round(seconds, 3)}))
                     last = colours
                     if len(kept) == self._limit:
                         break
