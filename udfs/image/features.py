@@ -28,18 +28,19 @@ class FeatureModel:
         return self.finished(self.pooled(images))
 
     def pooled(self, images: Pixels) -> Vectors:
-        """Return the normalised pooled features (n, channels): what models of one network share."""
+        """Return the pooled features (n, channels): what models of one network share."""
         with torch.inference_mode():
-            # Row by row from here on: a matrix is rounded otherwise than its rows, and a
-            # picture's vector must not depend on its neighbours in the batch.
-            return _array(torch.stack([_normalised(row) for row in self._pooled(images)]))
+            return _array(self._pooled(images))
 
     def finished(self, pooled: Vectors) -> Vectors:
-        """Return the vectors of normalised pooled features."""
-        if self._project is None:
-            return pooled
+        """Return the vectors of pooled features."""
         with torch.inference_mode():
-            return _array(torch.stack([self._project(row) for row in torch.from_numpy(pooled)]))
+            # Row by row: a matrix is rounded otherwise than its rows, and a picture's vector must
+            # not depend on its neighbours in the batch.
+            rows = [_normalised(row) for row in torch.from_numpy(pooled)]
+            if self._project is not None:
+                rows = [self._project(row) for row in rows]
+            return _array(torch.stack(rows))
 
     def _pooled(self, images: Pixels) -> torch.Tensor:
         # Each scale counts the same: Radenović et al., TPAMI 2018, section 5.2.

@@ -37,7 +37,7 @@ class Model(Protocol):
         """Return the L2-normalised vectors (n, dim) of RGB pictures (n, side, side, 3)."""
 
     def pooled(self, images: Pixels) -> Vectors:
-        """Return the normalised features (n, channels) that models of one network share."""
+        """Return the pooled features (n, channels) that models of one network share."""
 
     def finished(self, pooled: Vectors) -> Vectors:
         """Return the vectors (n, dim) of those features."""

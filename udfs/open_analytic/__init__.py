@@ -13,6 +13,7 @@ from hybridq.extensions import Registry
 from udfs.open_analytic.functions import Functions
 from udfs.open_analytic.pipelines import Pipelines
 from udfs.open_analytic.training import Training
+from udfs.open_analytic.typed import TypedFunctions
 
 _RUN = "hybridq_pipeline_run(CAST(name AS VARCHAR), input)"
 
@@ -22,6 +23,7 @@ def register(registry: Registry) -> None:
     pipelines = Pipelines(registry.context)
     _add_pipelines(registry, pipelines)
     Functions(registry.context, pipelines).register(registry)
+    TypedFunctions(registry.context, pipelines).register(registry)
     Training(registry.context, pipelines).register(registry)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, cast
@@ -14,6 +15,7 @@ from udfs.image.arrays import Precision
 from udfs.image.models import DEFAULT_MODEL, ModelInfo
 from udfs.open_analytic import commodity, heads
 from udfs.open_analytic.definition import Definition, Stage
+from udfs.open_analytic.models import operators as of_models
 from udfs.open_analytic.operators import (
     Apply,
     Operator,
@@ -28,6 +30,21 @@ _LITE0: Final = "EfficientNet-Lite0"
 
 def _decode(parameters: Parameters) -> Apply:
     return lambda files: [Picture(data) for data in files]
+
+
+def _encode(parameters: Parameters) -> Apply:
+    from udfs.image.decode import png
+
+    def encode(pictures: Sequence[Picture]) -> list[Any]:
+        found: list[Any] = []
+        for picture in pictures:
+            try:
+                found.append({"png": base64.b64encode(png(picture.pixels())).decode()})
+            except DataError as error:
+                found.append(error)
+        return found
+
+    return encode
 
 
 def _read_text(parameters: Parameters) -> Apply:
@@ -54,6 +71,14 @@ SOURCES: Final = (
         load=_decode,
     ),
     Operator(
+        name="encode",
+        description="a picture, a crop or a frame to a PNG file, in base64",
+        takes="image",
+        gives="json",
+        extra="image",
+        load=_encode,
+    ),
+    Operator(
         name="read_text",
         description="a text, or its UTF-8 bytes",
         takes="bytes",
@@ -70,7 +95,9 @@ class Catalog:
         self._context = context
         self._models = stored.Models(context)
         self._fixed = {operator.name: operator for operator in (*SOURCES, self._embed())}
-        self._fixed |= {operator.name: operator for operator in commodity.OPERATORS}
+        self._fixed |= {
+            operator.name: operator for operator in (*commodity.OPERATORS, *of_models.OPERATORS)
+        }
 
     def operators(self) -> Mapping[str, Operator]:
         """Return all operators by name."""

@@ -25,7 +25,6 @@ SEVERAL: Final[dict[Type, tuple[Type, ...]]] = {"image": ("faces", "objects", "i
 """What an operator can be applied to each of."""
 SOURCE_TYPES: Final[dict[Type, str]] = {
     "image": "decode",
-    "images": "decode_video",
     "audio": "decode_sound",
     "text": "read_text",
 }

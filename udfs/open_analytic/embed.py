@@ -30,7 +30,7 @@ class Embed:
 def pooled(
     pictures: Sequence[Picture], info: ModelInfo, precision: Precision, model: Model
 ) -> list[Any]:
-    """Return the normalised features (channels,) of pictures, or their errors.
+    """Return the pooled features (channels,) of pictures, or their errors.
 
     A picture is run through a network once, however many operators ask.
     """

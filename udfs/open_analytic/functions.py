@@ -120,10 +120,12 @@ class Functions:
     def _labels(self, operator: Operator, top: int, inputs: Any, rows: Sequence[int]) -> list[Any]:
         if operator.takes == "vector":
             return self._labels_of_vectors(operator, top, inputs, rows)
-        stage = {"operator": operator.name, "top": top}
+        stage: dict[str, Any] = {"operator": operator.name}
+        if any(parameter.name == "top" for parameter in operator.parameters):
+            stage["top"] = top
         definition, runner = self._pipelines.passing(stage)
         found = self._pipelines.results("recognize", definition, runner, inputs, rows)
-        return [None if one is None else one[str(operator.key)] for one in found]
+        return [None if one is None else one[str(operator.key)][:top] for one in found]
 
     def _labels_of_vectors(
         self, operator: Operator, top: int, inputs: Any, rows: Sequence[int]

@@ -22,7 +22,12 @@ from udfs.open_analytic.definition import Definition
 from udfs.open_analytic.run import Runner, json_text
 
 KIND: Final = "pipeline"
-_NOUNS: Final = {"decode": "image", "read_text": "text", "decode_sound": "sound"}
+_NOUNS: Final = {
+    "decode": "image",
+    "read_text": "text",
+    "decode_sound": "sound",
+    "key_frames": "clip",
+}
 
 
 class Pipelines:
