@@ -5,7 +5,7 @@
     hybridq.segments           its segment files, and their rows that were dead at the last merge
     hybridq."changes_<index>"  keys of rows written since, with the transaction that wrote them
     hybridq.extensions         extensions to load at open
-    hybridq.pipelines          feature pipelines and their fixed options
+    hybridq.objects            what plug-ins keep: pipelines, models (hybridq.pipelines)
     hybridq.calibration        unit costs measured on this host
     hybridq.ladders            stopping rules calibrated since a generation was built (JSON)
 
@@ -128,7 +128,6 @@ def create_manifest(duck: Duck) -> None:
         "CREATE TABLE IF NOT EXISTS hybridq.segments (segment TEXT NOT NULL, "
         "index_name TEXT NOT NULL, deleted BLOB)",
         "CREATE TABLE IF NOT EXISTS hybridq.extensions (name TEXT PRIMARY KEY)",
-        "CREATE TABLE IF NOT EXISTS hybridq.pipelines (name TEXT PRIMARY KEY, options TEXT)",
         "CREATE TABLE IF NOT EXISTS hybridq.calibration (name TEXT PRIMARY KEY, seconds DOUBLE)",
         "CREATE TABLE IF NOT EXISTS hybridq.ladders (generation TEXT PRIMARY KEY, ladder TEXT)",
     ):
@@ -242,20 +241,6 @@ def extensions(duck: Duck) -> list[str]:
 def put_extension(duck: Duck, name: str) -> None:
     """Remember an extension."""
     duck.execute("INSERT INTO hybridq.extensions VALUES (?) ON CONFLICT DO NOTHING", [name])
-
-
-def pipeline(duck: Duck, name: str) -> dict[str, Any] | None:
-    """Return a pipeline's options."""
-    row = first_row(duck, "SELECT options FROM hybridq.pipelines WHERE name = ?", [name])
-    return None if row is None else dict(json.loads(row[0]))
-
-
-def put_pipeline(duck: Duck, name: str, options: dict[str, Any]) -> None:
-    """Record a pipeline that is not there yet."""
-    duck.execute(
-        "INSERT INTO hybridq.pipelines VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [name, json.dumps(options)],
-    )
 
 
 def calibration(duck: Duck) -> dict[str, float]:
