@@ -21,8 +21,18 @@ from typing import Any, assert_never
 
 import duckdb
 
-from hybridq.errors import Error, OperationalError, ProgrammingError
-from hybridq.exec import boundaries, dml, embedded, explain, forks, query, recall, statements
+from hybridq.errors import DamagedError, Error, OperationalError, ProgrammingError
+from hybridq.exec import (
+    boundaries,
+    dml,
+    embedded,
+    explain,
+    forks,
+    health,
+    query,
+    recall,
+    statements,
+)
 from hybridq.exec.deadline import Deadline
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
@@ -56,9 +66,6 @@ from hybridq.settings import Settings
 from hybridq.sql import parse as sql
 from hybridq.storage.manifest import TableInfo
 
-_CACHED_TEXTS = 512
-_CACHED_BYTES = 65_536
-
 
 class Session:
     """One connection's state: settings, transaction, caches, and the DuckDB connection."""
@@ -68,12 +75,13 @@ class Session:
     ) -> None:
         self.instance = instance
         recall.register(instance.functions, lambda: _helper(instance))
+        health.register(instance.functions, instance)
         self.duck = instance.new_session()
         self.settings = Settings()
         self.autocommit = autocommit
         self.progress = Cancellable(progress if progress is not None else NoProgress())
         self.transaction: Tx | None = None
-        self._statements: dict[str, tuple[sql.Parsed, ...]] = {}
+        self._texts = sql.Texts()
         self._pending: weakref.ref[Pending] | None = None
         self.once: set[str] = set()
         self.environment = Environment(instance)
@@ -111,14 +119,7 @@ class Session:
 
     def parse(self, text: str) -> tuple[sql.Parsed, ...]:
         """Return the statements of `text`, parsed once per text."""
-        known = self._statements.get(text)
-        if known is None:
-            known = sql.parse_script(text)
-            if len(text) <= _CACHED_BYTES:
-                if len(self._statements) >= _CACHED_TEXTS:
-                    self._statements.clear()
-                self._statements[text] = known
-        return known
+        return self._texts.parse(text)
 
     def run_statement(self, statement: Statement, parameters: Parameters) -> Result:
         """Run one statement; a failure inside a transaction is remembered."""
@@ -134,7 +135,11 @@ class Session:
         self.instance.functions.take_failure()
         shared = self.environment.note(statement)
         try:
-            return self._dispatch(statement, parameters)
+            try:
+                return self._dispatch(statement, parameters)
+            except DamagedError as error:
+                self.instance.found_damage(error)
+                return self._dispatch(statement, parameters)  # by DuckDB, exactly
         except (duckdb.Error, OSError, RuntimeError) as error:
             raise self.failed(error) from error
         except BaseException as error:
@@ -359,9 +364,8 @@ class Session:
             self.duck.register(name, data)
         except (duckdb.Error, RuntimeError) as error:
             raise translate(error) from error
-        self.once.discard(name.lower())
-        if not hasattr(data, "__len__"):  # a stream of Arrow batches
-            self.once.add(name.lower())
+        stream = not hasattr(data, "__len__")  # Arrow batches
+        (self.once.add if stream else self.once.discard)(name.lower())
 
     def unregister(self, name: str) -> None:
         """Take such a table away."""
@@ -391,7 +395,5 @@ class Session:
 def _helper(instance: Instance) -> Iterator[Session]:
     """Give a session to a function that runs inside a statement of another one."""
     session = Session(instance)
-    try:
+    with contextlib.closing(session.duck):
         yield session
-    finally:
-        session.duck.close()

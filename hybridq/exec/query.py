@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridq.errors import ProgrammingError
+from hybridq.exec.again import answer_again, remember
 from hybridq.exec.bind import BoundTopK, bind
 from hybridq.exec.evaluate import Ahead
 from hybridq.exec.executor import Run
@@ -33,13 +34,21 @@ from hybridq.storage.manifest import TableInfo
 
 def run_topk(session: Host, topk: TopK, parameters: Parameters) -> Result:
     """Answer a TopK from the index, or from DuckDB."""
+    prepared = session.prepared(topk) if session.transaction is None else None
+    if isinstance(prepared, Prepared):
+        known = answer_again(session, prepared, parameters)
+        if known is not None:
+            return known
     values = named_values(parameters)
     bound, decision = plan(session, topk, values)
     _refuse_spare(topk, values)
     if bound is not None and not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
         answered = answer(session, bound, decision, Run())
         if answered is not None:
+            remember(session, bound, decision)
             return Result(answered[0], answered[1])
+    elif bound is None:
+        session.instance.fell_back(session.describe(topk.table))
     return _fallback(session, topk, values)
 
 
@@ -115,6 +124,8 @@ def bind_topk(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK
 def not_usable(session: Host, prepared: Prepared) -> Unbound | None:
     """Tell why the index has not the rows that the session sees, None if it has them."""
     state, transaction = prepared.state, session.transaction
+    if state.damage is not None:
+        return Unbound(f'index "{state.name}" is damaged and being rebuilt')
     if transaction is None:
         if not state.stale or replay(state, session.instance):
             return None

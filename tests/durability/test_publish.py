@@ -114,7 +114,7 @@ def test_stale_is_exact_until_replayed(path, monkeypatch):
 
     with hybridq.connect(path) as con, hybridq.connect(path) as other:
         with monkeypatch.context() as patch:
-            patch.setattr(Instance, "committed", fails)
+            patch.setattr(Instance, "publish", fails)
             with pytest.raises(MemoryError):
                 con.execute(INSERT, row(5000))
             assert not con.in_transaction
@@ -139,7 +139,7 @@ def test_an_older_transaction_meets_a_commit_that_was_not_published(path, monkey
     with hybridq.connect(path) as con, hybridq.connect(path) as other:
         other.begin()
         with monkeypatch.context() as patch:
-            patch.setattr(Instance, "committed", fails)
+            patch.setattr(Instance, "publish", fails)
             with pytest.raises(MemoryError):
                 con.execute("UPDATE t SET v = NULL WHERE id = 3")
         with pytest.raises(hybridq.OperationalError, match="serialization failure"):
