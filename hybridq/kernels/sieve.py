@@ -46,8 +46,6 @@ the passing rows are: all lists that may hold some are visited."""
 _EARLY = 8
 """Lists, at least, that tell whether to give up."""
 
-_AHEAD = 8  # rows whose codes are asked for before they are needed
-
 
 @kernel
 def sieve_lists(
@@ -223,16 +221,15 @@ def sieve_lists(
                 )
                 counters[CODES] += BLOCK
                 word &= at_most(scores, 0, float(tau))
+            before = count
             count = append_rows(word, first, rows, count)
+            for i in range(before, count):
+                # Asked for now, there when the list has been gone through.
+                prefetch(fine, rows[i], 0)
+                prefetch(fine_factors, rows[i], 0)
             if count >= RUN or (count > 0 and first + BLOCK >= end):
                 counters[FINE_CODES] += count
-                for i in range(min(_AHEAD, count)):
-                    prefetch(fine, rows[i], 0)
-                    prefetch(fine_factors, rows[i], 0)
                 for i in range(count):
-                    if i + _AHEAD < count:
-                        prefetch(fine, rows[i + _AHEAD], 0)
-                        prefetch(fine_factors, rows[i + _AHEAD], 0)
                     row = rows[i]
                     dot = fine_dot(fine, row, turned) - MIDDLE * turned_sum
                     score = list_score + fine_factors[row, 0] + fine_factors[row, 1] * dot
