@@ -112,10 +112,12 @@ class Merge:
         rest = [(s.part, s.rest) for s in self._sources]
         keys, self.dictionaries = columns_of(spec, [*near, *rest])
         self.n_vectors = len(labels)
-        within = within_lists(keys[:, : self.n_vectors], spec.key_count)
-        self._order = np.lexsort([*within, labels]).astype(np.int64)
-        for column in keys:
-            column[: self.n_vectors] = column[: self.n_vectors][self._order]
+        self._order = np.arange(self.n_vectors)
+        if generation.coded:  # of a single list, any order will do
+            within = within_lists(keys[:, : self.n_vectors], spec.key_count)
+            self._order = np.lexsort([*within, labels]).astype(np.int64)
+            for column in keys:
+                column[: self.n_vectors] = column[: self.n_vectors][self._order]
         self.keys = keys
         self.list_offsets = offsets_of(labels, generation.nlist)
         self._labels = labels
