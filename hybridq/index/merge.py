@@ -25,7 +25,7 @@ from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part, all_live
 from hybridq.index.layout import offsets_of, radii, ranks, within_lists, zones_of
 from hybridq.index.rows import Allocate
 from hybridq.index.stored import Content
-from hybridq.kernels.zones import FIELDS
+from hybridq.kernels import zones as summaries
 from hybridq.progress import NoProgress, Progress
 from hybridq.storage.segment import ArraySource, Chunks
 
@@ -313,7 +313,7 @@ def memory_part(
 ) -> Part:
     """Return a part of arrays in memory."""
     rows = keys.shape[1]
-    zones = list_zones = np.empty((len(keys), 0, FIELDS), np.int64)
+    zones = list_zones = np.empty((len(keys), 0, summaries.FIELDS), np.int64)
     if codes is not None:
         zones = zones_of(keys, np.append(np.arange(0, rows, BLOCK), rows))
         if rows >= _ROWS_PER_LIST * generation.nlist:
