@@ -53,6 +53,7 @@ def new_spec(duck: Duck, node: CreateIndex, table: TableInfo, name: str) -> Inde
         columns=(*key_columns, *(a for a in attributes if a is not None)),  # type: ignore[arg-type] # explicit keys are never None
         nlist=_count_option(options, "nlist", "lists"),
         recall=_recall_option(options),
+        catalog=table.catalog,
     )
 
 
@@ -226,8 +227,11 @@ def spec_to_json(spec: IndexSpec) -> dict[str, Any]:
     }
 
 
-def spec_from_json(data: dict[str, Any]) -> IndexSpec:
-    """Return the spec that was stored as `data`; OperationalError for a type we do not know."""
+def spec_from_json(data: dict[str, Any], catalog: str) -> IndexSpec:
+    """Return the spec that was stored as `data`; OperationalError for a type we do not know.
+
+    `catalog` is what DuckDB calls the file that it was stored in.
+    """
     columns: list[IndexColumn] = []
     for name, sql_type in data["columns"]:
         kind = attribute_type(sql_type)
@@ -248,4 +252,5 @@ def spec_from_json(data: dict[str, Any]) -> IndexSpec:
         columns=tuple(columns),
         nlist=data["nlist"],
         recall=data["recall"],
+        catalog=catalog,
     )

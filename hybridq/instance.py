@@ -32,10 +32,11 @@ from hybridq.errors import (
 from hybridq.functions import Functions
 from hybridq.index import maintain
 from hybridq.index.ivf import IndexSpec, Snapshot
+from hybridq.index.locks import TableLocks
 from hybridq.index.measure import unit_costs
 from hybridq.index.state import IndexState
 from hybridq.nodes import CreateIndex
-from hybridq.pipelines import StoredPipelines
+from hybridq.pipelines import StoredObjects
 from hybridq.plan.calibration import calibrated
 from hybridq.plan.cost import REFERENCE
 from hybridq.progress import NoProgress, Progress
@@ -84,6 +85,7 @@ class Instance:
         self.read_only = read_only
         self.users = 1
         self.lock = threading.RLock()
+        self.locks = TableLocks()
         self.files = OsFiles()
         self.indexes: dict[str, IndexState] = {}
         self.unusable: dict[str, IndexSpec] = {}
@@ -102,8 +104,8 @@ class Instance:
             self.directory = Path(self._temporary.name)
         else:
             self.directory = Path(path + ".hybridq")
-        self.pipelines = StoredPipelines(self.duck, read_only=read_only)
-        self.functions = Functions(self.duck, self.pipelines)
+        self.objects = StoredObjects(self.duck, read_only=read_only)
+        self.functions = Functions(self.duck, self.objects)
         try:
             for name in extensions.BUILT_IN:
                 if name in extensions.installed():
@@ -128,7 +130,7 @@ class Instance:
         self.unit, self.calibrated = calibrated(costs), bool(costs)
         trusted = self.path == MEMORY or before == signature.recorded(self.directory)
         for row in manifest.indexes(self.duck):
-            spec = definition.spec_from_json(row.spec)
+            spec = definition.spec_from_json(row.spec, self.catalog)
             try:
                 self._load_index(row, spec, trusted=trusted)
             except Error as error:
@@ -196,7 +198,7 @@ class Instance:
             if self.users > 0:
                 return
             _open.pop(self.path, None)
-        self.pipelines.save()
+        self.objects.save()
         self.functions.close()
         self.indexes.clear()
         try:

@@ -205,16 +205,22 @@ class Passthrough:
     """SQL that is DuckDB's: passed on as written.
 
     `writes` says whether an indexed table may change: None for no, a table if it is known which,
-    AnyTable otherwise. `schema_change` is set for DDL, `counts` where the one row of the result is
-    the number of rows written.
+    AnyTable otherwise. `schema_change` is set for DDL, `keeps_rows` for DDL that leaves the rows of
+    tables that stay as they are, `inserts` where rows are inserted and nothing else happens.
+    `counts` is set where the one row of the result is the number of rows written, `returns` where
+    the result is rows whatever their names, and `why_opaque` says why keys cannot be told.
     """
 
     text: str
     writes: TableName | AnyTable | None = None
     schema_change: bool = False
+    keeps_rows: bool = False
+    inserts: bool = False
     rewritten: bool = False
     counts: bool = False
+    returns: bool = False
     why_not: str | None = None
+    why_opaque: str = "it may write any table"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,13 +230,18 @@ class AnyTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
-    """INSERT, UPDATE or DELETE of one table; `text` has no RETURNING appended yet."""
+    """INSERT, UPDATE, DELETE or MERGE of one table; `text` has no RETURNING appended yet.
+
+    `assigned` are the columns that existing rows may get new values in, "*" standing for all;
+    `inserts_query` tells an INSERT of a query's rows that leaves existing rows alone.
+    """
 
     kind: str
     table: TableName
     text: str
     has_returning: bool
     assigned: frozenset[str]
+    inserts_query: bool
     has_with: bool
     columns: tuple[str, ...] | None
     single_values: SingleValues | None

@@ -58,13 +58,14 @@ class Cancellable:
         """Make the running work raise OperationalError at its next step."""
         self._cancelled.set()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise OperationalError if `cancel` was called."""
         if self._cancelled.is_set():
             raise OperationalError("the statement was cancelled")
 
     def start(self, task: str, total: int | None) -> None:
         """Begin a task."""
-        self._check()
+        self.check()
         self._started = True
         self.told.start(task, total)
 
@@ -73,7 +74,7 @@ class Cancellable:
         # A function reports its rows whether or not its statement has a task to show.
         if self._started:
             self.told.advance(count)
-        self._check()
+        self.check()
 
     def finish(self) -> None:
         """End the task."""

@@ -79,7 +79,8 @@ def recalibrate(
     `lock` guards what is published; searches go on while the rule is calibrated.
     """
     segment, part = state.segment, state.snapshot.parts[0]
-    live = np.flatnonzero(part.alive[: part.n_vectors])
+    live = part.live()
+    live = live[live < part.n_vectors]
     labels = np.repeat(np.arange(part.nlist, dtype=np.int32), np.diff(part.list_offsets))
     whole = len(live) == part.n_vectors
     ladder = calibrate(

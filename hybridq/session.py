@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
@@ -21,15 +22,16 @@ from typing import Any, assert_never
 import duckdb
 
 from hybridq.errors import Error, OperationalError, ProgrammingError
-from hybridq.exec import dml, embedded, explain, query, recall, statements
+from hybridq.exec import boundaries, dml, embedded, explain, forks, query, recall, statements
+from hybridq.exec.deadline import Deadline
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
 from hybridq.exec.names import Names
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Pending, Result, Row, translate
+from hybridq.exec.tracking import written_by
 from hybridq.exec.transaction import Transaction as Tx
-from hybridq.exec.transaction import commit, release, versions
-from hybridq.index.state import IndexState
+from hybridq.exec.transaction import Writes
 from hybridq.instance import Instance
 from hybridq.nodes import (
     Analyze,
@@ -52,7 +54,7 @@ from hybridq.nodes import (
 from hybridq.progress import Cancellable, NoProgress, Progress
 from hybridq.settings import Settings
 from hybridq.sql import parse as sql
-from hybridq.storage.manifest import TableInfo, first_row
+from hybridq.storage.manifest import TableInfo
 
 _CACHED_TEXTS = 512
 _CACHED_BYTES = 65_536
@@ -73,16 +75,24 @@ class Session:
         self.transaction: Tx | None = None
         self._statements: dict[str, tuple[sql.Parsed, ...]] = {}
         self._pending: weakref.ref[Pending] | None = None
-        self.standard_order = True
-        self.threads = os.cpu_count() or 1  # DuckDB's default
         self.once: set[str] = set()
         self.environment = Environment(instance)
         self._names = Names(self.duck, instance, self.environment)
+        self._deadline = Deadline(self.interrupt)
+        self.process = forks.watch(self)
 
     # -- one statement after the other ----------------------------------------
 
     def run(self, text: str, parameters: Parameters = None) -> Result:
         """Run every statement of `text` and return the last one's result."""
+        with self.limit():
+            return self._run(text, parameters)
+
+    def limit(self) -> contextlib.AbstractContextManager[None]:
+        """Bound what is done inside by `statement_timeout`."""
+        return self._deadline.limit(self.settings.statement_timeout)
+
+    def _run(self, text: str, parameters: Parameters) -> Result:
         self.progress.reset()
         self.free_connection()
         parsed = self.parse(text)
@@ -115,19 +125,25 @@ class Session:
         if not isinstance(statement, Transaction):
             self._refuse_failed()
             if not self.autocommit and self.transaction is None and not self._commits(statement):
-                self.begin()
+                boundaries.begin(self, explicit=True, writes=lambda: written_by(self, statement))
+        if self.transaction is not None:
+            self.transaction.thread = threading.get_ident()
         context = self.instance.functions.context
         context.settings = self.settings
         context.current_progress = self.progress
         self.instance.functions.take_failure()
-        self.environment.note(statement)
+        shared = self.environment.note(statement)
         try:
             return self._dispatch(statement, parameters)
         except (duckdb.Error, OSError, RuntimeError) as error:
             raise self.failed(error) from error
-        except Error as error:
+        except BaseException as error:
+            # Ctrl-C, too: what the statement changed may not be recorded.
             self._remember_failure(error)
             raise
+        finally:
+            if shared:
+                self.environment.database_changed()
 
     def _commits(self, statement: Statement) -> bool:
         """Tell whether a statement commits on its own, so that no transaction begins for it."""
@@ -214,17 +230,19 @@ class Session:
         if not description:
             return Result(None, [])
         fields = [Field(d[0], str(d[1])) for d in description]
-        pending = Pending(duck, fields, self.failed)
+        pending = Pending(duck, fields, self.failed, self.limit)
         self._pending = weakref.ref(pending)
         return pending
 
     def run_many(self, text: str, rows: Sequence[Parameters]) -> Result:
         """Run one statement for each set of parameters, all in one transaction."""
+        self.progress.reset()
         self.free_connection()
         parsed = self.parse(text)
         if len(parsed) != 1:
             raise ProgrammingError("executemany takes exactly one statement")
-        return dml.run_many(self, parsed[0].statement, rows)
+        with self.limit():
+            return dml.run_many(self, parsed[0].statement, rows)
 
     # -- transactions ---------------------------------------------------------
 
@@ -235,15 +253,7 @@ class Session:
             raise OperationalError(
                 "a transaction is already open", hint="COMMIT or ROLLBACK it first"
             )
-        self._begin(explicit=True)
-
-    def _begin(self, *, explicit: bool) -> Tx:
-        with self.instance.lock:
-            self.duck.execute("BEGIN")
-            # DuckDB takes its snapshot when a statement first touches the file; SELECT 1 does not.
-            self.duck.execute("SELECT txid_current()").fetchall()
-            self.transaction = Tx(versions=versions(self.instance), explicit=explicit)
-        return self.transaction
+        boundaries.begin(self, explicit=True)
 
     def commit(self) -> None:
         """Commit; does nothing outside a transaction, raises if a statement of it failed."""
@@ -259,45 +269,21 @@ class Session:
                 hint="run its statements again",
             )
         try:
-            changed = commit(self.duck, transaction, self.instance)
+            boundaries.commit(self, transaction)
         except (duckdb.Error, Error) as error:
-            self.rollback()
             raise translate(error) from error
-        self.transaction = None
-        self._rebuild_outgrown(changed)
 
     def rollback(self) -> None:
         """Roll back; does nothing outside a transaction."""
         self._pending = None
-        transaction, self.transaction = self.transaction, None
-        if transaction is None:
-            return
-        release(transaction)
-        # DuckDB may have rolled back on its own.
-        with contextlib.suppress(duckdb.TransactionException):
-            self.duck.execute("ROLLBACK")
-        self._names.forget()
+        boundaries.rollback(self)
 
-    def in_transaction(self, work: Callable[[Tx], Result]) -> Result:
-        """Run `work` in the open transaction, or in one of its own."""
-        if self.transaction is not None:
-            return work(self.transaction)
-        transaction = self._begin(explicit=False)
-        try:
-            result = work(transaction)
-            result.drain()
-            changed = commit(self.duck, transaction, self.instance)
-        except BaseException:
-            self.rollback()
-            raise
-        self.transaction = None
-        self._rebuild_outgrown(changed)
-        return result
+    def in_transaction(self, work: Callable[[Tx], Result], writes: Writes = tuple) -> Result:
+        """Run `work` in the open transaction, or in one of its own.
 
-    def _rebuild_outgrown(self, changed: Sequence[IndexState]) -> None:
-        """Rebuild indexes that were outgrown by what was just written."""
-        for state in changed:
-            self.instance.rebuild_outgrown(state, self.progress)
+        Its own first takes the tables of the indexes that `writes` gives.
+        """
+        return boundaries.in_transaction(self, work, writes)
 
     def _refuse_failed(self) -> None:
         if self.transaction is not None and self.transaction.failed is not None:
@@ -314,11 +300,31 @@ class Session:
         self._remember_failure(translated)
         return translated
 
-    def _remember_failure(self, error: Error) -> None:
+    def _remember_failure(self, error: BaseException) -> None:
         if self.transaction is not None:
-            self.transaction.failed = error.message
+            message = error.message if isinstance(error, Error) else repr(error)
+            self.transaction.failed = message
 
     # -- names ----------------------------------------------------------------
+
+    def forget_names(self) -> None:
+        """Look up again what names mean."""
+        self._names.forget()
+
+    @property
+    def standard_order(self) -> bool:
+        """Whether ORDER BY means ascending, NULLs last."""
+        return self._names.standard_order
+
+    @property
+    def at_home(self) -> bool:
+        """Whether the database with our indexes is the current one."""
+        return self._names.at_home
+
+    @property
+    def threads(self) -> int:
+        """How many threads DuckDB uses."""
+        return self._names.threads
 
     def describe(self, table: TableName) -> TableInfo | None:
         """Return what a table name means here."""
@@ -338,20 +344,6 @@ class Session:
             self.transaction.changed_schema = True
         self.instance.epoch += 1
         self._names.forget()
-
-    def session_changed(self) -> None:
-        """Look again at what SET and USE can change: name resolution and ordering."""
-        self._names.forget()
-        row = first_row(
-            self.duck,
-            "SELECT lower(current_setting('default_order')), "
-            "lower(current_setting('default_null_order')), current_setting('default_collation'), "
-            "current_setting('threads')",
-        )
-        order, nulls, collation, self.threads = row if row is not None else ("", "", "", 1)
-        self.standard_order = (
-            order.startswith("asc") and nulls in ("nulls_last", "last", "nulls last")
-        ) and collation in ("", "binary", None)
 
     # -- data and interrupts --------------------------------------------------
 
@@ -382,7 +374,9 @@ class Session:
         self.duck.interrupt()
 
     def close(self) -> None:
-        """Roll back what is open and leave the instance."""
+        """Roll back what is open and leave the instance; a forked process leaves it alone."""
+        if self.process != os.getpid():
+            return
         self.rollback()
         self.duck.close()
         self.instance.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -23,6 +24,8 @@ class Settings:
     calibration: str = "host"
     on_bad_image: str = "error"
     image_precision: str = "auto"
+    lock_timeout: int = 5000
+    statement_timeout: int = 0
 
 
 def _recall(value: Any) -> float:
@@ -39,6 +42,26 @@ def _nprobe(value: Any) -> int | None:
     if number is None or number < 1 or number != int(number):
         raise ValueError("a whole number of lists from 1 on, or auto")
     return int(number)
+
+
+_UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
+
+
+def _milliseconds(value: Any) -> int:
+    text = str(value).strip().lower()
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = text[len(number) :].strip() or "ms"
+    count = _number(number)
+    if isinstance(value, bool) or count is None or unit not in _UNITS or not 0 <= count < 1e12:
+        raise ValueError("milliseconds, or a time as '500ms', '5s', '2min'")
+    return math.ceil(count * _UNITS[unit])
+
+
+def _shown_time(milliseconds: int) -> str:
+    for unit in ("h", "min", "s"):
+        if milliseconds and milliseconds % _UNITS[unit] == 0:
+            return f"{milliseconds // _UNITS[unit]}{unit}"
+    return f"{milliseconds}ms" if milliseconds else "0"
 
 
 def _number(value: Any) -> float | None:
@@ -66,6 +89,8 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "calibration": _one_of("host", "reference"),
     "on_bad_image": _one_of("error", "null"),
     "image_precision": _one_of("auto", "bf16", "fp32"),
+    "lock_timeout": _milliseconds,
+    "statement_timeout": _milliseconds,
 }
 
 DESCRIPTIONS = {
@@ -75,6 +100,8 @@ DESCRIPTIONS = {
     "calibration": "unit costs of the planner: measured on this host, or fixed reference ones",
     "on_bad_image": "what extract_feature does with an undecodable image: error or null",
     "image_precision": "arithmetic of models a database has not used yet: auto, bf16 or fp32",
+    "lock_timeout": "how long a write waits for another transaction that writes the table",
+    "statement_timeout": "how long a statement may run before it is cancelled; 0 is no limit",
 }
 
 
@@ -96,7 +123,10 @@ def is_setting(name: str) -> bool:
 
 def is_of_search(name: str) -> bool:
     """Tell whether a setting is about searches alone: no expression's value depends on it."""
-    return _bare(name) in ("recall", "nprobe", "plan", "calibration")
+    return _bare(name) in (
+        *("recall", "nprobe", "plan", "calibration"),
+        *("lock_timeout", "statement_timeout"),
+    )
 
 
 def _bare(name: str) -> str:
@@ -133,6 +163,8 @@ def without_setting(settings: Settings, name: str) -> Settings:
 def value_text(settings: Settings, name: str) -> str:
     """Return the value of a setting as SHOW prints it."""
     value = getattr(settings, _known(name))
+    if _CHECKS[_bare(name)] is _milliseconds:
+        return _shown_time(value)
     return "auto" if value is None else str(value)
 
 

@@ -14,12 +14,15 @@
     onlyif hybridq | skipif duckdb            the engines it runs on
     xfail reason                              it is known to fail, and must
     statement ok | count N | error [Class]    error: `----` and regular expressions of the message
-    query ITR [nosort|rowsort] [recall=0.95]  I integer, R real (6 significant digits), T any
+    query ITR [nosort|rowsort] [prefix] [recall=0.95]
+                                              I integer, R real (6 significant digits), T any;
+                                              `prefix`: only the first lines are compared
 
 Rows are tab-separated after `----`; `<slt:ignore>` stands for anything. Rows must be the expected
 ones on both engines. With `recall`, the rows are those of an approximate TopK whose last column is
 the distance, and the contract is checked against DuckDB's answer without LIMIT. A file that has
-`restart` or `connection` uses a database file, others one in memory.
+`restart` or `connection` uses a database file, others one in memory. After every statement outside
+a transaction the indexes must hold what their tables hold.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ import numpy as np
 import pytest
 
 import hybridq
+from tests.equal import differences
 from udfs import distance
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -47,10 +51,11 @@ IGNORE = "<slt:ignore>"
 ENGINES = ("hybridq", "duckdb")
 _OURS = re.compile(
     r"\s*(CREATE\s+EXTENSION|REINDEX|EXPLAIN|SHOW|CREATE\s+INDEX.*USING\s+(ann|ivfflat|hnsw)"
-    r"|(SET|RESET)\s+(SESSION\s+)?(hybridq\.|(recall|nprobe|plan|calibration|on_bad_image)\b))",
+    r"|(SET|RESET)\s+(SESSION\s+)?(hybridq\.|(recall|nprobe|plan|calibration|on_bad_image|"
+    r"lock_timeout|statement_timeout)\b))",
     re.IGNORECASE | re.DOTALL,
 )
-_OF_SESSION = re.compile(r"\s*(CREATE\s+TEMP|PREPARE|USE|SET\s+VARIABLE)\b", re.IGNORECASE)
+_OF_SESSION = re.compile(r"\s*(CREATE\s+TEMP|PREPARE|USE|ATTACH|SET\s+VARIABLE)\b", re.IGNORECASE)
 _LIMIT = re.compile(r"\bLIMIT\s+(\d+|\?)\s*$", re.IGNORECASE)
 
 
@@ -325,13 +330,23 @@ class Script:
             theirs = engine == "duckdb"
             if theirs and (not self.mirroring or _OURS.match(record.sql)):
                 continue
-            problem = self._problem(record, theirs=theirs)
+            problem = self._problem(record, theirs=theirs) or (
+                None if theirs or record.kind == "query" else self._difference()
+            )
             if problem is not None:
                 problems.append(f"on {engine}: {problem}")
         if record.xfail is not None:
             problems = [] if problems else [f"passes, but was to fail: {record.xfail}"]
         place = f"{self.path}:{record.line}:"
         self.failures.extend(f"{place} {p}\n{record.sql}" for p in problems)
+
+    def _difference(self) -> str | None:
+        """After a statement outside transactions, indexes hold what their tables hold."""
+        connections = list(self.connections.values())
+        if not connections or any(c.in_transaction for c in connections):
+            return None
+        found = differences(connections[0])
+        return f"indexes differ from their tables: {found}" if found else None
 
     def _problem(self, record: Record, *, theirs: bool) -> str | None:
         error: Exception | None = None
@@ -371,6 +386,8 @@ class Script:
             con.execute("SET plan = 'auto'")
             cursor = con.execute(record.sql, record.values)
             con.execute(forced)
+        if forced is not None and record.sql.upper() == "RESET PLAN":
+            con.execute(forced)
         if re.match(r"\s*(SET|RESET)\b", record.sql, re.IGNORECASE):
             self.said.setdefault(record.connection, []).append(record.sql)
         return cursor.fetchall() if record.kind == "query" else [], cursor.rowcount
@@ -407,6 +424,8 @@ class Script:
                     f"a column of type {letter} holds {next(v for v in values if v is not None)!r}"
                 )
         lines = _lines(rows, sort="rowsort" in record.args)
+        if "prefix" in record.args:
+            lines = lines[: max(1, len(record.expected))]
         if not theirs or "hybridq" not in record.engines:
             self.actual[record.span] = lines
         same = len(lines) == len(record.expected) and all(map(_agrees, record.expected, lines))

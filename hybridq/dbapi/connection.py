@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from hybridq import errors
 from hybridq.dbapi.cursor import Cursor, Parameters
 from hybridq.errors import InterfaceError, ProgrammingError
+from hybridq.exec import forks
 from hybridq.exec.result import Result
 from hybridq.instance import open_instance
 from hybridq.progress import Progress
@@ -38,6 +40,7 @@ def connect(
     progress
         Told how far long statements are (see hybridq.progress).
     """
+    forks.refuse_inherited(str(path))
     instance = open_instance(str(path), read_only=read_only)
     try:
         session = Session(instance, autocommit=autocommit, progress=progress)
@@ -86,6 +89,11 @@ class Connection:
 
     def close(self) -> None:
         """Roll back what is open and close; closing twice is an error, as PEP 249 has it."""
+        if self._session is not None and self._session.process != os.getpid():
+            # A child of fork lets go of it; the database stays the parent's.
+            self._session = None
+            self._finalizer.detach()
+            return
         with self._lock:
             self.check_open()
             self._session = None
@@ -166,6 +174,9 @@ class Connection:
         """Commit on success, roll back on an error, then close."""
         if self._session is None:
             return
+        if self._session.process != os.getpid():
+            self.close()
+            return
         try:
             if kind is None:
                 self.commit()
@@ -180,6 +191,7 @@ class Connection:
         """Return the session; raises InterfaceError once the connection is closed."""
         if self._session is None:
             raise InterfaceError("the connection is closed", hint="hybridq.connect(…) again")
+        forks.refuse_other(self._session.process)
         return self._session
 
     def run(self, text: str, parameters: Any) -> Result:

@@ -7,7 +7,7 @@ changed before COMMIT.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -18,12 +18,11 @@ from hybridq.exec.host import Host, Parameters, drop_view, duck_parameters
 from hybridq.exec.reader import FileBatches
 from hybridq.exec.result import Result
 from hybridq.exec.statements import check_schema
+from hybridq.exec.tracking import tracking_of, written_by
 from hybridq.exec.transaction import Transaction as Tx
 from hybridq.exec.transaction import catch_up
-from hybridq.exec.write import check_table, is_opaque, run_captured
-from hybridq.index.state import IndexState
-from hybridq.nodes import AnyTable, Passthrough, Statement, TableName, Write
-from hybridq.storage.manifest import TableInfo
+from hybridq.exec.write import Inserted, check_table, run_captured
+from hybridq.nodes import Passthrough, Statement, Write
 
 
 def run_passthrough(session: Host, statement: Passthrough, parameters: Parameters) -> Result:
@@ -39,11 +38,11 @@ def run_passthrough(session: Host, statement: Passthrough, parameters: Parameter
 
 def _run_passthrough(session: Host, statement: Passthrough, text: str, given: Any) -> Result:
     if statement.writes is None and not statement.schema_change:
-        return session.run_duck(text, given, read=not _words(text).startswith("COPY "))
+        return session.run_duck(text, given, read=not _copies(text))
     _note_write(session)
-    states = _written_by(session, statement)
-    if states and not (statement.schema_change and _keeps_rows(statement.text)):
-        return _opaque(session, statement, text, given)
+    tracking = tracking_of(session, statement)
+    if tracking.states and not statement.keeps_rows:
+        return _tracked(session, statement, text, given)
 
     def work(transaction: Tx) -> Result:
         result = session.run_duck(text, given, read=False)
@@ -51,10 +50,10 @@ def _run_passthrough(session: Host, statement: Passthrough, text: str, given: An
         session.free_connection()
         if statement.schema_change:
             session.schema_changed()
-            _check_schema(session, statement, states, transaction)
+            check_schema(session, tracking.states, transaction, renames=_renames(text))
         return result
 
-    if states:
+    if tracking.states:
         return session.in_transaction(work)
     result = session.run_duck(text, given, read=False)
     if statement.schema_change:
@@ -63,15 +62,15 @@ def _run_passthrough(session: Host, statement: Passthrough, text: str, given: An
     elif statement.writes is not None and session.transaction is None:
         result.drain()
         session.free_connection()
-        _catch_up(session, lambda: _written_by(session, statement))
+        _catch_up(session, statement)
     return result
 
 
-def _catch_up(session: Host, written: Callable[[], list[IndexState]]) -> None:
+def _catch_up(session: Host, statement: Statement) -> None:
     """Show a write that committed by itself to an index that was built while it ran."""
     if session.transaction is None:
         with session.instance.lock:
-            states = written()
+            states = written_by(session, statement)
             if states:
                 catch_up(session.duck, states, session.instance)
 
@@ -101,109 +100,90 @@ def _note_write(session: Host) -> None:
         session.transaction.wrote = True
 
 
-def _words(text: str) -> str:
-    return " ".join(text.upper().split())
+def _copies(text: str) -> bool:
+    return text.lstrip()[:5].upper() == "COPY "
 
 
-def _keeps_rows(text: str) -> bool:
-    """Tell whether DDL leaves the rows of tables that stay as they are."""
-    words = _words(text)
-    first = words.partition(" ")[0]
-    return first in ("DROP", "ALTER", "COMMENT") or (
-        first == "CREATE" and not words.startswith("CREATE OR REPLACE")
-    )
+def _renames(text: str) -> bool:
+    return text.lstrip()[:6].upper() == "ALTER "
 
 
-def _written_by(session: Host, statement: Passthrough) -> list[IndexState]:
-    """Return the indexes whose table the statement may write or alter."""
-    if statement.writes is None or not session.instance.indexes:
-        return []
-    if isinstance(statement.writes, AnyTable):
-        words = _words(statement.text)
-        first = words.partition(" ")[0]
-        harmless = first in ("ATTACH", "DETACH", "COMMENT") or (
-            first == "CREATE" and not words.startswith("CREATE OR REPLACE")
-        )
-        return [] if harmless else list(session.instance.indexes.values())
-    if session.has_triggers():
-        return list(session.instance.indexes.values())
-    table = session.describe(statement.writes)
-    return session.instance.indexes_of(table) if table is not None else []
-
-
-def _opaque(session: Host, statement: Passthrough, text: str, given: Any) -> Result:
-    """Run a write whose rows cannot be captured: its changes are found before COMMIT."""
+def _tracked(session: Host, statement: Passthrough, text: str, given: Any) -> Result:
+    """Run a write that stays as it is: what it inserted is looked up, or it is opaque."""
 
     def work(transaction: Tx) -> Result:
-        states = _written_by(session, statement)  # as they are in this transaction's snapshot
-        for state in states:
+        tracking = tracking_of(session, statement)  # as things are in this transaction's snapshot
+        for state in tracking.all:
             transaction.begin_write(state, session)
-        result = session.run_duck(text, given, read=False, counts=statement.counts)
+        inserted = [Inserted(session.duck, s.spec, transaction) for s in tracking.states]
+        result = session.run_duck(text, given, read=statement.returns, counts=statement.counts)
         result.drain()
         session.free_connection()
         if statement.schema_change:
             session.schema_changed()
-            _check_schema(session, statement, states, transaction)
-        for state in states:
-            if state not in transaction.dropped:
-                check_table(session.duck, state.spec)
-                transaction.opaque.add(state.name)
+            check_schema(session, tracking.states, transaction, renames=_renames(text))
+        for state, before in zip(tracking.states, inserted, strict=True):
+            if transaction.has_dropped(state):
+                continue
+            keys = before.keys(result.rowcount) if tracking.opaque is None else None
+            if keys is not None:
+                transaction.record(state, keys)
+                continue
+            check_table(session.duck, state.spec)
+            transaction.record_opaque(state)
+        transaction.beside.update(state.name for state in tracking.beside)
         return result
 
-    return session.in_transaction(work)
-
-
-def _check_schema(
-    session: Host, statement: Passthrough, states: list[IndexState], transaction: Tx
-) -> None:
-    renames = _words(statement.text).startswith("ALTER ")
-    check_schema(session, states, transaction, renames=renames)
+    return session.in_transaction(work, lambda: written_by(session, statement))
 
 
 def run_write(session: Host, write: Write, parameters: Parameters) -> Result:
-    """Run INSERT, UPDATE or DELETE; keys of an indexed table's rows are captured."""
+    """Run INSERT, UPDATE, DELETE or MERGE; keys of an indexed table's rows are captured."""
     given = duck_parameters(parameters, named=write.rewritten)
-    table = session.describe(write.table)
     _note_write(session)
     text, given, views = with_batched_files(session, write.text, given)
     try:
         with _files_named(session, views):
-            return _run_write(session, write, text, given, table)
+            return _run_write(session, write, text, given)
     finally:
         _release(session, views)
 
 
-def _run_write(
-    session: Host, write: Write, text: str, given: Any, table: TableInfo | None
-) -> Result:
-    def written() -> list[IndexState]:
-        return session.instance.indexes_of(table) if table is not None else []
-
-    def plain(writes: TableName | AnyTable) -> Passthrough:
-        return Passthrough(text=text, writes=writes, counts=not write.has_returning)
-
-    if session.instance.indexes and session.has_triggers():
-        # A trigger may write any table, and RETURNING does not show it.
-        return _opaque(session, plain(AnyTable()), text, given)
-    if not written():
-        result = session.run_duck(
-            text, given, read=write.has_returning, counts=not write.has_returning
-        )
-        result.drain()
-        session.free_connection()
-        _catch_up(session, written)
+def _run_write(session: Host, write: Write, text: str, given: Any) -> Result:
+    tracking = tracking_of(session, write)
+    plain = Passthrough(
+        text=text,
+        writes=write.table,
+        counts=not write.has_returning,
+        returns=write.has_returning,
+        inserts=write.inserts_query,
+        why_opaque=tracking.opaque or "",
+    )
+    if not tracking.all:
+        result = _run_plain(session, write, text, given)
+        _catch_up(session, write)
         return result
-    if is_opaque(write, written()):
-        return _opaque(session, plain(write.table), text, given)
+    if tracking.opaque is not None or (write.inserts_query and not write.has_returning):
+        return _tracked(session, plain, text, given)
 
     def work(transaction: Tx) -> Result:
-        states = written()  # as they are in this transaction's snapshot
-        captured = run_captured(
-            session.duck.execute, write, text, given, states, transaction, session
-        )
+        now = tracking_of(session, write)  # as things are in this transaction's snapshot
+        for state in now.all:
+            transaction.begin_write(state, session)
+        transaction.beside.update(state.name for state in now.beside)
+        if not now.states:
+            return _run_plain(session, write, text, given)
+        captured = run_captured(session.duck.execute, write, text, given, now.states, transaction)
         return Result(captured.fields, captured.rows, rowcount=captured.count)
 
-    return session.in_transaction(work)
+    return session.in_transaction(work, lambda: written_by(session, write))
+
+
+def _run_plain(session: Host, write: Write, text: str, given: Any) -> Result:
+    result = session.run_duck(text, given, read=write.has_returning, counts=not write.has_returning)
+    result.drain()
+    session.free_connection()
+    return result
 
 
 def run_many(session: Host, statement: Statement, rows: Sequence[Parameters]) -> Result:

@@ -6,7 +6,7 @@ import itertools
 from typing import Any, Protocol
 
 from hybridq.nodes import Passthrough, ResetSetting, SetSetting, Statement
-from hybridq.settings import is_of_search
+from hybridq.settings import is_of_search, is_setting
 
 _TOKENS = itertools.count(1)
 _QUERIES = ("SELECT", "FROM", "WITH", "VALUES", "TABLE", "DESCRIBE", "SUMMARIZE", "(")
@@ -40,16 +40,26 @@ class Environment:
         self._token = next(_TOKENS)
         self._known.clear()
 
-    def note(self, statement: Statement) -> None:
-        """Take notice of a statement before it runs: what is no query may set something."""
-        if isinstance(statement, SetSetting | ResetSetting) and is_of_search(statement.name):
-            return
-        if isinstance(statement, SetSetting | ResetSetting | Passthrough):
+    def note(self, statement: Statement) -> bool:
+        """Take notice of a statement before it runs: what is no query may set something.
+
+        Returns whether it may set something for all sessions; `database_changed` is due then.
+        """
+        if isinstance(statement, SetSetting | ResetSetting):
+            if is_of_search(statement.name):
+                return False
+            self.changed()
+            return not is_setting(statement.name)
+        if isinstance(statement, Passthrough):
             text = statement.text.lstrip().upper()
             if not text.startswith(_QUERIES):
                 self.changed()
-                if "GLOBAL" in text:
-                    self._database.epoch += 1
+                return text.startswith("PRAGMA") or "GLOBAL" in text
+        return False
+
+    def database_changed(self) -> None:
+        """Let every session look again at what settings may have changed."""
+        self._database.epoch += 1
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return what is known under `key`."""

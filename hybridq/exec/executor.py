@@ -32,7 +32,7 @@ from hybridq.index.search import (
     without_distance,
 )
 from hybridq.index.selectivity import narrowest
-from hybridq.kernels import predicate
+from hybridq.kernels import select
 from hybridq.plan.physical import Bitmap, Exact, Fused, PhysicalPlan, Postfilter, Prefilter
 
 _KEPT_POSITIONS = 1 << 16
@@ -213,8 +213,7 @@ class _Execution:
         parts = self._bound.snapshot.parts
         if self._bound.compiled:
             programs = self._bound.programs
-            narrow = source == "permutation"
-            return [_positions(p, q, narrow=narrow) for p, q in zip(parts, programs, strict=True)]
+            return [positions_of(p, q, source) for p, q in zip(parts, programs, strict=True)]
         completed = self._table.completed()
         found = completed.positions
         if found is None:
@@ -275,7 +274,7 @@ class _Execution:
         if not bound.compiled:
             return self._table.passing(i, positions)
         out = np.empty(len(positions), np.int64)
-        count = predicate.filter_positions(
+        count = select.filter_positions(
             bound.snapshot.parts[i].keys, positions, *bound.programs[i].arrays, out
         )
         return np.isin(positions, out[:count])
@@ -294,6 +293,11 @@ class _Execution:
             np.concatenate([hits.part, extra.part]),
             np.concatenate([hits.position, extra.position]),
         )
+
+
+def positions_of(part: Part, program: Program, source: str) -> Int64s:
+    """Return the positions that pass, found as a prefilter plan's `source` says."""
+    return _positions(part, program, narrow=source == "permutation")
 
 
 def _positions(part: Part, program: Program, *, narrow: bool | None) -> Int64s:

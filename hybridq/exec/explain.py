@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hybridq.errors import NotSupportedError
 from hybridq.exec.bind import BoundTopK
 from hybridq.exec.decide import target_of
 from hybridq.exec.embedded import validate
@@ -18,7 +17,8 @@ from hybridq.exec.per_row import Searches, answer_per_row, prepare_searches
 from hybridq.exec.prepare import Unbound
 from hybridq.exec.query import answer, plan
 from hybridq.exec.result import Field, Result, Row
-from hybridq.nodes import Embedded, Explain, Passthrough, PerRow, TopK
+from hybridq.exec.tracking import told, tracking_of
+from hybridq.nodes import Embedded, Explain, Passthrough, PerRow, TopK, Write
 from hybridq.plan.choose import by_duckdb
 from hybridq.plan.explain import Actual, Explained, as_json, as_text
 from hybridq.plan.physical import Bitmap, Decision, Exact, Fused, Postfilter
@@ -50,22 +50,37 @@ def explain(session: Host, node: Explain, parameters: Parameters) -> Result:
 def _explain_other(session: Host, node: Explain, parameters: Parameters) -> Result:
     statement = node.statement
     if isinstance(statement, Passthrough) and statement.writes is None:
-        options = "EXPLAIN " + ("ANALYZE " if node.analyze else "")
-        if node.json:
-            options = f"EXPLAIN ({'ANALYZE, ' if node.analyze else ''}FORMAT JSON) "
         result = session.run_statement(
-            replace(statement, text=options + statement.text), parameters
+            replace(statement, text=_options(node) + statement.text), parameters
         )
         if statement.why_not is None or node.json or result.fields is None:
             return result
         note = f"Not a TopK of a vector index: {statement.why_not}. DuckDB answers exactly."
         rows: list[Row] = [("hybridq_plan", note), *result.fetch(None)]
         return Result(result.fields, rows)
-    if node.analyze:
-        raise NotSupportedError(
-            "EXPLAIN ANALYZE of a statement that writes", hint="EXPLAIN it without ANALYZE"
+    if node.analyze and isinstance(statement, Write | Passthrough):
+        # It writes, as DuckDB's does.
+        run = Passthrough(
+            text=_options(node) + statement.text,
+            writes=statement.table if isinstance(statement, Write) else statement.writes,
+            schema_change=isinstance(statement, Passthrough) and statement.schema_change,
+            rewritten=statement.rewritten,
+            returns=True,
+            why_opaque="EXPLAIN ANALYZE does not return its keys",
         )
-    return session.run_verbatim(node.text, parameters)
+        return session.run_statement(run, parameters)
+    result = session.run_verbatim(node.text, parameters)
+    lines = told(tracking_of(session, statement))
+    if not lines or node.json or result.fields is None:
+        return result
+    rows = result.fetch(None)
+    return Result(result.fields, [("hybridq_write", "\n".join(lines)), *rows])
+
+
+def _options(node: Explain) -> str:
+    if node.json:
+        return f"EXPLAIN ({'ANALYZE, ' if node.analyze else ''}FORMAT JSON) "
+    return "EXPLAIN " + ("ANALYZE " if node.analyze else "")
 
 
 def _explain_topk(session: Host, topk: TopK, parameters: Parameters, *, analyze: bool) -> Explained:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import duckdb
@@ -12,10 +12,10 @@ from hybridq.errors import Error, ProgrammingError
 from hybridq.exec.environment import Environment
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Result, Row
-from hybridq.exec.transaction import Transaction
+from hybridq.exec.transaction import Transaction, Writes
 from hybridq.instance import Instance
-from hybridq.nodes import Statement, TableName, TopK
-from hybridq.progress import Progress
+from hybridq.nodes import Statement, TableName, TopK, literal, quote
+from hybridq.progress import Cancellable
 from hybridq.settings import Settings, hinted
 from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
@@ -32,14 +32,24 @@ class Host(Protocol):
     duck: duckdb.DuckDBPyConnection
     settings: Settings
     transaction: Transaction | None
-    standard_order: bool
-    threads: int
     environment: Environment
     once: set[str]
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> Cancellable:
         """Where long statements tell how far they are."""
+
+    @property
+    def standard_order(self) -> bool:
+        """Whether ORDER BY means ascending, NULLs last."""
+
+    @property
+    def at_home(self) -> bool:
+        """Whether the database with our indexes is the current one."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads DuckDB uses."""
 
     def run_statement(self, statement: Statement, parameters: Parameters) -> Result:
         """Run one statement."""
@@ -62,9 +72,6 @@ class Host(Protocol):
     def prepared(self, topk: TopK) -> Prepared | Unbound:
         """Return what of a TopK does not depend on values."""
 
-    def session_changed(self) -> None:
-        """Look again at what SET can change."""
-
     def run_duck(self, text: str, parameters: Any, *, read: bool, counts: bool = False) -> Result:
         """Run text on DuckDB with parameters as its client takes them."""
 
@@ -77,11 +84,34 @@ class Host(Protocol):
     def free_connection(self) -> None:
         """Drain the result that DuckDB still holds."""
 
+    def forget_names(self) -> None:
+        """Look up again what names mean."""
+
     def schema_changed(self) -> None:
         """Forget what names meant."""
 
-    def in_transaction(self, work: Callable[[Transaction], Result]) -> Result:
-        """Run `work` in the open transaction, or in one of its own."""
+    def in_transaction(
+        self, work: Callable[[Transaction], Result], writes: Writes = tuple
+    ) -> Result:
+        """Run `work` in the open transaction, or in one of its own that takes tables first."""
+
+
+@contextlib.contextmanager
+def home(session: Host) -> Iterator[None]:
+    """Make the database with our indexes the current one, whatever USE chose."""
+    if session.at_home:
+        yield
+        return
+    path = session.duck.execute("SELECT current_setting('search_path')").fetchall()[0][0]
+    schema = session.duck.execute("SELECT current_database(), current_schema()").fetchall()[0]
+    session.duck.execute(f"USE {quote(session.instance.catalog)}")
+    try:
+        yield
+    finally:
+        if path:
+            session.duck.execute(f"SET search_path = {literal(path)}")
+        else:
+            session.duck.execute(f"USE {quote(schema[0])}.{quote(schema[1])}")
 
 
 def drop_view(session: Host, name: str) -> None:

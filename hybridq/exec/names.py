@@ -28,6 +28,7 @@ class Names:
         self._epoch = instance.epoch
         self._tables: dict[TableName, TableInfo | None] = {}
         self._triggers: bool | None = None
+        self._settings: tuple[bool, int, bool] | None = None
         # By identity, for a statement parsed once is one object; the entry keeps it alive.
         self._prepared: dict[int, tuple[TopK, Prepared | Unbound]] = {}
 
@@ -49,6 +50,41 @@ class Names:
             row = first_row(self._duck, "SELECT count(*) FROM duckdb_triggers()")
             self._triggers = bool(row and row[0])
         return self._triggers
+
+    @property
+    def standard_order(self) -> bool:
+        """Whether ORDER BY is ascending, NULLs last, in binary order of text where not told."""
+        return self._of_settings()[0]
+
+    @property
+    def threads(self) -> int:
+        """How many threads DuckDB uses."""
+        return self._of_settings()[1]
+
+    @property
+    def at_home(self) -> bool:
+        """Whether the database with our indexes is the current one, or USE chose another."""
+        return self._of_settings()[2]
+
+    def _of_settings(self) -> tuple[bool, int, bool]:
+        """Read DuckDB's settings that matter here: other sessions, too, change them."""
+        self._check_epoch()
+        if self._settings is None:
+            row = first_row(
+                self._duck,
+                "SELECT lower(current_setting('default_order')), "
+                "lower(current_setting('default_null_order')), "
+                "current_setting('default_collation'), current_setting('threads'), "
+                "current_database()",
+            )
+            order, nulls, collation, threads, catalog = row or ("", "", "", 1, "")
+            standard = (
+                order.startswith("asc")
+                and nulls in ("nulls_last", "last", "nulls last")
+                and collation in ("", "binary", None)
+            )
+            self._settings = standard, threads, catalog == self._instance.catalog
+        return self._settings
 
     def prepared(self, topk: TopK) -> Prepared | Unbound:
         """Return the TopK prepared for the schema as it is."""
@@ -73,4 +109,5 @@ class Names:
         self._tables.clear()
         self._prepared.clear()
         self._triggers = None
+        self._settings = None
         self._environment.changed()

@@ -117,9 +117,9 @@ class ByDuckDB:
 
     def is_current(self) -> bool:
         """Tell whether DuckDB saw the rows that the snapshot has."""
-        state, transaction = self._bound.prepared.state, self._session.transaction
-        if transaction is not None:
-            return transaction.versions.get(state.name) == self._bound.snapshot.version
+        if self._session.transaction is not None:
+            return True  # both are of its own snapshot
+        state = self._bound.prepared.state
         with self._session.instance.lock:
             return state.version == self._bound.snapshot.version
 

@@ -28,6 +28,7 @@ from hybridq.exec.host import Host, given_for, settings_of
 from hybridq.exec.opaque import ByDuckDB
 from hybridq.exec.outer import Outer, read_outer
 from hybridq.exec.prepare import FromIndex, FromTable, IfSameQuery, Prepared, TheDistance, Unbound
+from hybridq.exec.query import not_usable, snapshot_of
 from hybridq.exec.ranged import decided, find
 from hybridq.exec.result import Field, arrow_column
 from hybridq.index.hits import Hits, column_values
@@ -76,7 +77,7 @@ def prepare_searches(
     outer = read_outer(session, node, values, first=first)
     if isinstance(outer, Unbound):
         return outer
-    snapshot = session.instance.snapshot(prepared.state)
+    snapshot = snapshot_of(session, prepared.state)
     done = Searches(prepared, snapshot, outer, [], [], [], [])
     for i in range(len(outer.rows)):
         bound = _bound_rows(session, node, values, done, range(i, i + 1))
@@ -132,11 +133,7 @@ def _usable(session: Host, node: PerRow) -> Prepared | Unbound:
         return prepared
     if any(prepared.table.column(c.qualifier) is not None for c in node.outer):
         return Unbound("a name of the rows around it is also a column of its table")
-    transaction = session.transaction
-    if transaction is not None and any(transaction.touched(s) for s in prepared.states):
-        table = prepared.table.name
-        return Unbound(f"this transaction's view of {table} differs from the index")
-    return prepared
+    return not_usable(session, prepared) or prepared
 
 
 def _bound(

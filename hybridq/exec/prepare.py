@@ -6,9 +6,9 @@ places of its sort keys and where each output column comes from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from hybridq.errors import ProgrammingError
 from hybridq.exec.result import Field
@@ -16,7 +16,8 @@ from hybridq.exec.values import count_of
 from hybridq.exec.where import Wheres
 from hybridq.index.attributes import Kind
 from hybridq.index.hits import SortColumn
-from hybridq.index.ivf import IndexSpec
+from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Snapshot
+from hybridq.index.search import Search
 from hybridq.index.state import IndexState
 from hybridq.nodes import (
     ColumnItem,
@@ -92,13 +93,44 @@ class IfSameQuery:
 Source: TypeAlias = FromIndex | TheDistance | FromTable
 
 
+Finder: TypeAlias = Callable[[Search], tuple[Float32s, Int64s] | None]
+
+
+@dataclass(slots=True)
+class Again:
+    """What the last runs of one prepared statement settled; `reset` when it no longer holds.
+
+    `valid_for` is all that the answer depends on beside parameters; `known` has, by the values of
+    the WHERE, how to find the rows, or None for values that came but once. `positions` counts rows
+    that are kept by position.
+    """
+
+    valid_for: tuple[object, ...] = ()
+    snapshot: Snapshot | None = None
+    k: int = 0
+    count: int = 0
+    vector_at: int = 0
+    where_at: tuple[int, ...] = ()
+    fields: tuple[Field, ...] = ()
+    columns: tuple[int, ...] = ()
+    known: dict[Any, Finder | None] = field(default_factory=dict)
+    positions: int = 0
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.valid_for = ()
+        self.known.clear()
+        self.positions = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """A TopK over an indexed table.
 
     `states` are all indexes of the table, `state` the one to search; `counts` (LIMIT, OFFSET) where
     both are valid constants. `fields` describe the output if none of it needs the table and none
-    depends on a parameter. `refused` says why the index cannot give the order.
+    depends on a parameter. `refused` says why the index cannot give the order, `wheres` and `again`
+    keep what the last runs made.
     """
 
     topk: TopK
@@ -112,6 +144,7 @@ class Prepared:
     fields: tuple[Field, ...] | None
     refused: Unbound | None
     wheres: Wheres
+    again: Again = field(default_factory=Again)
 
 
 def prepare(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridq.errors import ProgrammingError
+from hybridq.exec.again import answer_again, remember
 from hybridq.exec.bind import BoundTopK, bind
 from hybridq.exec.evaluate import Ahead
 from hybridq.exec.executor import Run
@@ -18,10 +19,12 @@ from hybridq.exec.host import (
 )
 from hybridq.exec.opaque import ByDuckDB
 from hybridq.exec.output import assemble, output_labels
-from hybridq.exec.prepare import Unbound
+from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.ranged import decided, find
 from hybridq.exec.result import Field, Result, Row
+from hybridq.exec.transaction import replay, view
 from hybridq.index.ivf import Snapshot
+from hybridq.index.state import IndexState
 from hybridq.nodes import DistanceItem, Parameter, QueryValue, TopK, quote
 from hybridq.plan.choose import by_duckdb
 from hybridq.plan.physical import Decision, Exact
@@ -31,12 +34,18 @@ from hybridq.storage.manifest import TableInfo
 
 def run_topk(session: Host, topk: TopK, parameters: Parameters) -> Result:
     """Answer a TopK from the index, or from DuckDB."""
+    prepared = session.prepared(topk) if session.transaction is None else None
+    if isinstance(prepared, Prepared):
+        known = answer_again(session, prepared, parameters)
+        if known is not None:
+            return known
     values = named_values(parameters)
     bound, decision = plan(session, topk, values)
     _refuse_spare(topk, values)
     if bound is not None and not (isinstance(decision.plan, Exact) and decision.plan.by_duckdb):
         answered = answer(session, bound, decision, Run())
         if answered is not None:
+            remember(session, bound, decision)
             return Result(answered[0], answered[1])
     return _fallback(session, topk, values)
 
@@ -88,10 +97,9 @@ def bind_topk(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK
     prepared = session.prepared(topk)
     if isinstance(prepared, Unbound):
         return prepared
-    transaction = session.transaction
-    if transaction is not None and any(transaction.touched(s) for s in prepared.states):
-        table = prepared.table.name
-        return Unbound(f"this transaction's view of {table} differs from the index")
+    unusable = not_usable(session, prepared)
+    if unusable is not None:
+        return unusable
 
     def evaluate(expression: str) -> Any:
         text = f"{topk.with_text}SELECT {expression}"
@@ -99,19 +107,35 @@ def bind_topk(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK
         row = session.query(text, given)[1]
         return row[0][0] if row else None
 
-    def snapshot() -> Snapshot:
-        return session.instance.snapshot(prepared.state)
-
     evaluator = Ahead(session, values, topk.table)
     return bind(
         prepared,
         values,
         evaluate,
-        snapshot,
+        lambda: snapshot_of(session, prepared.state),
         evaluator,
         session.environment.token,
         threads=session.threads,
     )
+
+
+def not_usable(session: Host, prepared: Prepared) -> Unbound | None:
+    """Tell why the index has not the rows that the session sees, None if it has them."""
+    state, transaction = prepared.state, session.transaction
+    if transaction is None:
+        if not state.stale or replay(state, session.instance):
+            return None
+        return Unbound("the index is stale until it can be compared with its table")
+    if transaction.sees(state):
+        return None
+    return Unbound(f"index {state.name} is not that of the transaction's snapshot")
+
+
+def snapshot_of(session: Host, state: IndexState) -> Snapshot:
+    """Return the index's rows as the session sees them."""
+    if session.transaction is None:
+        return session.instance.snapshot(state)
+    return view(session.duck, session.transaction, state, session.instance)
 
 
 def answer(

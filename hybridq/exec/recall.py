@@ -87,7 +87,6 @@ def register(functions: Functions, open_session: OpenSession) -> None:
         context = functions.context
         with open_session() as session:
             session.settings = context.settings
-            session.session_changed()  # DuckDB's threads are those of every session
             found = [asdict(_measure(session, context.progress, *row)) for row in rows]
         kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
         return pa.array(found, pa.struct([(n, kinds[t]) for n, t in _COLUMNS.items()]))
@@ -259,7 +258,8 @@ class _Measurement:
 
 def _draw(snapshot: Snapshot, queries: int) -> list[tuple[int, int]]:
     """Return (part, position) of rows that have a distance."""
-    alive = [np.flatnonzero(p.alive[: p.n_vectors]) for p in snapshot.parts]
+    live = [p.live() for p in snapshot.parts]
+    alive = [r[r < p.n_vectors] for r, p in zip(live, snapshot.parts, strict=True)]
     part = np.repeat(np.arange(len(alive)), [len(a) for a in alive])
     position = np.concatenate(alive)
     chosen = np.arange(len(part))

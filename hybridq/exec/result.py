@@ -10,6 +10,7 @@ import datetime as dt
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,33 +73,42 @@ class Result:
 
 
 class Pending(Result):
-    """A result that DuckDB still holds; `failed` is told when fetching it fails."""
+    """A result that DuckDB still holds.
+
+    `failed` is told when fetching it fails, `limit` bounds how long that takes.
+    """
 
     def __init__(
         self,
         duck: duckdb.DuckDBPyConnection,
         fields: Sequence[Field],
         failed: Callable[[Exception], Exception],
+        limit: Callable[[], AbstractContextManager[None]],
     ) -> None:
         super().__init__(fields, [])
         self._duck: duckdb.DuckDBPyConnection | None = duck
         self._failed = failed
+        self._limit = limit
 
     def fetch(self, count: int | None) -> list[Row]:
         """Return the next rows, straight from DuckDB while it holds them."""
         if self._duck is None:
             return super().fetch(count)
+        with self._limit():
+            return self._fetch(self._duck, count)
+
+    def _fetch(self, duck: duckdb.DuckDBPyConnection, count: int | None) -> list[Row]:
         try:
             if count is None:
-                rows: list[Row] = self._duck.fetchall()
+                rows: list[Row] = duck.fetchall()
                 self._duck = None
                 self._at += len(rows)
                 return rows
             if count == 1:
-                row = self._duck.fetchone()
+                row = duck.fetchone()
                 rows = [] if row is None else [row]
             else:
-                rows = self._duck.fetchmany(count)
+                rows = duck.fetchmany(count)
             if len(rows) < count:
                 self._duck = None
             self._at += len(rows)
@@ -109,6 +119,10 @@ class Pending(Result):
 
     def frame(self, method: str, duck: duckdb.DuckDBPyConnection) -> Any:
         """Return the remaining rows in columns, without Python rows where DuckDB can do so."""
+        with self._limit():
+            return self._frame(method, duck)
+
+    def _frame(self, method: str, duck: duckdb.DuckDBPyConnection) -> Any:
         if self._duck is not None and method in ("df", "fetchnumpy"):
             try:
                 frame = getattr(self._duck, method)()

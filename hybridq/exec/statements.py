@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hybridq import extensions
 from hybridq.definition import unfit
 from hybridq.errors import (
@@ -9,7 +11,7 @@ from hybridq.errors import (
     OperationalError,
     ProgrammingError,
 )
-from hybridq.exec.host import Host
+from hybridq.exec.host import Host, home
 from hybridq.exec.result import Field, Result, Row
 from hybridq.exec.transaction import Transaction
 from hybridq.index.state import IndexState
@@ -32,16 +34,6 @@ from hybridq.settings import (
     without_setting,
 )
 from hybridq.storage import manifest
-
-_SESSION_WIDE = (
-    "schema",
-    "search_path",
-    "default_order",
-    "default_null_order",
-    "default_collation",
-    "threads",
-    "worker_threads",
-)
 
 
 def refuse_in_transaction(session: Host, what: str) -> None:
@@ -68,7 +60,8 @@ def create_index(session: Host, node: CreateIndex) -> Result:
         )
     if session.instance.read_only:
         raise OperationalError("the database is open read-only", hint="open it for writing")
-    session.instance.create_index(session.duck, node, table, session.progress)
+    with home(session):
+        session.instance.create_index(session.duck, node, table, session.progress)
     if not session.instance.calibrated:
         name = node.name if node.name is not None else f"{table.name}_{node.column}_ann"
         state = session.instance.index_named(name)
@@ -85,9 +78,11 @@ def drop_index(session: Host, node: DropIndex) -> Result:
         return session.run_verbatim(node.text)
     refuse_in_transaction(session, "DROP INDEX of a vector index")
     if state is not None:
-        session.instance.drop_index(session.duck, state)
+        with home(session):
+            session.instance.drop_index(session.duck, state)
     else:
-        session.instance.drop_unusable(session.duck, node.name)
+        with home(session):
+            session.instance.drop_unusable(session.duck, node.name)
     return Result(None, [])
 
 
@@ -150,10 +145,7 @@ def set_setting(session: Host, node: SetSetting) -> Result:
     if is_setting(node.name):
         session.settings = with_setting(session.settings, node.name, node.value)
         return Result(None, [])
-    result = session.run_verbatim(node.text)
-    result.drain()
-    if node.name in _SESSION_WIDE:
-        session.session_changed()
+    session.run_verbatim(node.text).drain()
     return Result(None, [])
 
 
@@ -162,9 +154,7 @@ def reset_setting(session: Host, node: ResetSetting) -> Result:
     if is_setting(node.name):
         session.settings = without_setting(session.settings, node.name)
         return Result(None, [])
-    result = session.run_verbatim(node.text)
-    result.drain()
-    session.session_changed()
+    session.run_verbatim(node.text).drain()
     return Result(None, [])
 
 
@@ -219,7 +209,7 @@ def _show_indexes(session: Host) -> Result:
 
 
 def check_schema(
-    session: Host, states: list[IndexState], transaction: Transaction, *, renames: bool
+    session: Host, states: Sequence[IndexState], transaction: Transaction, *, renames: bool
 ) -> None:
     """After DDL: forget indexes of dropped tables, refuse changes an index depends on.
 
@@ -230,10 +220,10 @@ def check_schema(
         if why == "dropped" and renames:
             why = "the name"
         if why == "dropped":
-            session.duck.execute("DELETE FROM hybridq.indexes WHERE name = ?", [state.name])
+            with home(session):
+                manifest.remove_index(session.duck, state.name)
             transaction.dropped.append(state)
             transaction.states.pop(state.name, None)
-            state.writer = None
         elif why is not None:
             raise NotSupportedError(
                 f"the statement changes {why} of table {state.spec.table}, on which index "

@@ -1,72 +1,198 @@
-"""A session's transaction: what it wrote, and what must happen when it commits.
+"""A session's transaction: what it began with, what it wrote, and what must happen at COMMIT.
 
-Changed keys are logged in the same DuckDB transaction as the write. Between BEGIN and COMMIT an
-index whose table was written, or committed to by others since BEGIN, is not used: DuckDB answers
-exactly from the transaction's own snapshot.
+    BEGIN     DuckDB's snapshot and ours of every index are pinned together
+    a write   takes its table until the end of the transaction; keys it changes are recorded
+    a query   searches the pinned snapshot, in which the current rows of recorded keys stand in
+              for their old ones: a private delta that a rollback simply forgets
+    COMMIT    logs the keys in the same DuckDB transaction, commits, and publishes
+
+Where keys cannot be recorded, the write is opaque: one pass over the table finds what it changed,
+at the next query or at COMMIT, whichever comes first.
+
+An index is marked stale before COMMIT and no longer when the change is published, so whatever goes
+wrong in between (Ctrl-C, no memory) leaves the mark. A stale index is not used before `replay` has
+found what it missed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 import duckdb
 import pyarrow as pa
 
-from hybridq.errors import OperationalError
+from hybridq.errors import Error, OperationalError
 from hybridq.index import maintain
+from hybridq.index.ivf import Snapshot
 from hybridq.index.state import IndexState
 from hybridq.instance import Instance
+from hybridq.progress import Cancellable
+from hybridq.settings import Settings
+from hybridq.storage import manifest
+
+log = logging.getLogger(__name__)
+
+_PRIVATE = itertools.count(1)
+"""Versions of private views are negative, for caches must not mix them with published ones."""
+
+
+Writes: TypeAlias = Callable[[], Sequence[IndexState]]
+"""Gives the indexes whose table a statement may write."""
+
+
+class Writer(Protocol):
+    """The session that writes."""
+
+    instance: Instance
+    settings: Settings
+
+    @property
+    def progress(self) -> Cancellable:
+        """Tells whether to stop."""
 
 
 @dataclass(slots=True)
-class Transaction:
-    """One transaction of one session; `versions` are those of BEGIN, `failed` what failed."""
+class Pin:
+    """One index as a transaction began with it, and as it changed it since.
 
-    versions: dict[str, int]
+    `view` is what its queries search, made when one needs it; the rows of `unseen` keys may be old
+    in it. `changes` are all keys to log, `opaque` tells that there are more that nobody recorded.
+    """
+
+    state: IndexState
+    version: int
+    snapshot: Snapshot
+    pending: tuple[list[pa.Array], ...]
+    view: Snapshot | None = None
+    unseen: list[list[pa.Array]] = field(default_factory=list)
+    changes: list[list[pa.Array]] = field(default_factory=list)
+    opaque: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Transaction:
+    """One transaction of one session. `failed` says what failed; `states` are written indexes."""
+
     explicit: bool
+    pins: dict[str, Pin] = field(default_factory=dict)
+    thread: int = field(default_factory=threading.get_ident)
     failed: str | None = None
-    changes: dict[str, list[list[pa.Array]]] = field(default_factory=dict)
-    opaque: set[str] = field(default_factory=set)
     wrote: bool = False
     changed_schema: bool = False
     states: dict[str, IndexState] = field(default_factory=dict)
+    beside: set[str] = field(default_factory=set)
     dropped: list[IndexState] = field(default_factory=list)
 
-    def begin_write(self, state: IndexState, session: object) -> None:
+    def begin_write(self, state: IndexState, session: Writer) -> None:
         """Take the index's table for writing until the end of the transaction.
 
-        Raises OperationalError when another transaction has it, or committed to it since BEGIN.
+        Raises OperationalError when another transaction keeps it, or committed to it since BEGIN.
         """
-        if state.writer is not None and state.writer is not session:
+        self.lock(state, session)
+        pin = self.pins.get(state.name)
+        if state.stale and not replay(state, session.instance):
             raise OperationalError(
-                f"table {state.spec.table} is being written by another connection's transaction",
-                hint="retry when it has committed",
+                f'index "{state.name}" is stale and could not be brought up to date',
+                hint=f"REINDEX INDEX {state.name}",
             )
-        if state.name not in self.versions:
-            # The index is younger than this transaction's snapshot: what it holds is not known.
-            self.opaque.add(state.name)
-        elif self.versions[state.name] != state.version:
+        # An index younger than this transaction is compared with its table after COMMIT.
+        if pin is not None and pin.version != state.version:
             raise OperationalError(
                 f"table {state.spec.table} was changed by another connection since this "
                 "transaction began (serialization failure)",
                 hint="roll back and retry",
             )
-        state.writer = session
+        state.writer = self
         self.states[state.name] = state
 
-    def touched(self, state: IndexState) -> bool:
-        """Tell whether the transaction sees other rows than the index's snapshot has."""
-        return state.name in self.states or self.versions.get(state.name) != state.version
+    def lock(self, state: IndexState, session: Writer) -> None:
+        """Take the index's table, waiting for another writer to end."""
+        table = (state.spec.schema.lower(), state.spec.table.lower())
+        timeout_seconds = session.settings.lock_timeout / 1000
+        session.instance.locks.acquire(table, self, timeout_seconds, session.progress.check)
 
     def record(self, state: IndexState, keys: list[pa.Array]) -> None:
         """Remember keys that a statement changed."""
-        self.changes.setdefault(state.name, []).append(keys)
+        pin = self.pins.get(state.name)
+        if pin is not None:
+            pin.changes.append(keys)
+            pin.unseen.append(keys)
+
+    def record_opaque(self, state: IndexState) -> None:
+        """Remember that a statement changed rows nobody knows."""
+        pin = self.pins.get(state.name)
+        if pin is not None:
+            pin.opaque = True
+
+    def sees(self, state: IndexState) -> bool:
+        """Tell whether the transaction can search the index: it was there at BEGIN, and still is.
+
+        An index rebuilt since will do, for its old snapshot is as good.
+        """
+        pin = self.pins.get(state.name)
+        return pin is not None and pin.snapshot.spec == state.spec and not self.has_dropped(state)
+
+    def has_dropped(self, state: IndexState) -> bool:
+        """Tell whether this transaction dropped the index's table."""
+        return any(dropped.name == state.name for dropped in self.dropped)
 
 
-def versions(instance: Instance) -> dict[str, int]:
-    """Return the version of every index."""
-    return {s.name: s.version for s in instance.indexes.values()}
+def begin(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: Instance) -> None:
+    """Begin in DuckDB; its snapshot and ours are of the same moment."""
+    with instance.lock:
+        states = [s for s in instance.indexes.values() if not s.stale or replay(s, instance)]
+        duck.execute("BEGIN")
+        # DuckDB takes its snapshot when a statement first touches the file; SELECT 1 does not.
+        duck.execute("SELECT txid_current()").fetchall()
+        for state in states:
+            pin = Pin(state, state.version, state.snapshot, tuple(state.pending))
+            transaction.pins[state.name] = pin
+
+
+def view(
+    duck: duckdb.DuckDBPyConnection, transaction: Transaction, state: IndexState, instance: Instance
+) -> Snapshot:
+    """Return the index as the transaction sees it, its own changes included."""
+    pin = transaction.pins[state.name]
+    if pin.opaque:
+        _resolve(duck, pin, instance)
+    snapshot = _base(pin, instance)
+    if pin.unseen:
+        keys = maintain.distinct_keys(snapshot.spec, pin.unseen)
+        snapshot = maintain.apply_changes(duck, snapshot, keys, -next(_PRIVATE))
+        pin.view = snapshot
+        pin.unseen.clear()
+    return snapshot
+
+
+def _base(pin: Pin, instance: Instance) -> Snapshot:
+    """Return the snapshot in which only the rows of `unseen` keys may be old."""
+    if pin.view is None:
+        with instance.lock:
+            state = pin.state
+            attached = instance.index_named(state.name) is state and not state.stale
+            if attached and state.version == pin.version:
+                pin.view = instance.snapshot(state)
+        if pin.view is None:
+            # Others committed since: what was not folded in then is read from our own snapshot.
+            pin.view = pin.snapshot
+            pin.unseen[:0] = pin.pending
+    return pin.view
+
+
+def _resolve(duck: duckdb.DuckDBPyConnection, pin: Pin, instance: Instance) -> None:
+    """Find what opaque writes changed."""
+    keys = maintain.difference(duck, _base(pin, instance))
+    pin.unseen.clear()
+    if keys is not None:
+        pin.unseen.append(keys)
+        pin.changes.append(keys)
+    pin.opaque = False
 
 
 def commit(
@@ -74,44 +200,59 @@ def commit(
 ) -> list[IndexState]:
     """Commit: find what opaque writes changed, log it, COMMIT, publish. Returns changed indexes."""
     with instance.lock:
-        logged: dict[str, list[pa.Array]] = {}
+        logged: list[tuple[IndexState, list[pa.Array]]] = []
+        beside: list[IndexState] = []
         for name, state in transaction.states.items():
             if not _logs(transaction, state, instance):
                 continue
-            if name in transaction.opaque:
-                keys = maintain.difference(duck, instance.snapshot(state))
-            else:
-                logs = transaction.changes.get(name)
-                keys = maintain.distinct_keys(state.spec, logs) if logs else None
-            if keys is not None:
-                logged[name] = keys
+            pin = transaction.pins[name]
+            was_opaque = pin.opaque
+            if was_opaque:
+                _resolve(duck, pin, instance)
+            if pin.changes:
+                keys = maintain.distinct_keys(state.spec, pin.changes)
                 instance.log_changes(duck, state, keys)
-        duck.execute("COMMIT")
-        if transaction.changed_schema:
-            instance.epoch += 1  # what others looked up meanwhile was the schema before
-        changed: list[IndexState] = []
-        for name, keys in logged.items():
-            state = transaction.states[name]
-            instance.committed(state, keys)
-            changed.append(state)
-        for name in transaction.opaque - logged.keys():
-            if name in transaction.states:
-                instance.written_beside(transaction.states[name])
-        for state in transaction.dropped:
-            instance.forget(state)
+                logged.append((state, keys))
+            elif was_opaque or name in transaction.beside:
+                beside.append(state)
+        younger: list[IndexState] = []
         if transaction.wrote or transaction.states:
             younger = [s for s in instance.indexes.values() if not _known(transaction, s)]
-            catch_up(duck, younger, instance)
-    release(transaction)
-    return changed
+        touched = [*(s for s, _ in logged), *beside, *younger, *transaction.dropped]
+        doubtful = [state for state in touched if not state.stale]
+        for state in doubtful:
+            state.stale = True
+        try:
+            duck.execute("COMMIT")
+        except duckdb.Error:
+            # DuckDB rolled back, so nothing is to be published.
+            for state in doubtful:
+                state.stale = False
+            raise
+        if transaction.changed_schema:
+            instance.epoch += 1  # what others looked up meanwhile was the schema before
+        for state, keys in logged:
+            instance.committed(state, keys)
+        for state in beside:
+            instance.written_beside(state)
+        for state in transaction.dropped:
+            instance.forget(state)
+        _find_missed(duck, younger, instance)
+        for state in doubtful:
+            state.stale = False
+    release(transaction, instance)
+    return [state for state, _ in logged]
 
 
 def _known(transaction: Transaction, state: IndexState) -> bool:
     """Tell whether this very build of the index was there at BEGIN and at our writes."""
-    began = transaction.versions.get(state.name)
-    ours = transaction.states.get(state.name, state)
+    pin = transaction.pins.get(state.name)
     # The upper half of a version counts builds.
-    return began is not None and began >> 32 == state.version >> 32 and ours is state
+    return (
+        pin is not None
+        and pin.version >> 32 == state.version >> 32
+        and transaction.states.get(state.name, state) is state
+    )
 
 
 def _logs(transaction: Transaction, state: IndexState, instance: Instance) -> bool:
@@ -127,16 +268,47 @@ def catch_up(
     Should the process end before, the next open finds it.
     """
     with instance.lock:
-        for state in states:
-            keys = maintain.difference(duck, instance.snapshot(state))
-            if keys is not None:
-                instance.log_changes(duck, state, keys)
-                instance.committed(state, keys)
-            else:
-                instance.written_beside(state)
+        doubtful = list(states)
+        for state in doubtful:
+            state.stale = True
+        _find_missed(duck, doubtful, instance)
+        for state in doubtful:
+            state.stale = False
 
 
-def release(transaction: Transaction) -> None:
+def _find_missed(
+    duck: duckdb.DuckDBPyConnection, states: Iterable[IndexState], instance: Instance
+) -> None:
+    for state in states:
+        keys = maintain.difference(duck, instance.snapshot(state))
+        if keys is not None:
+            instance.log_changes(duck, state, keys)
+            instance.committed(state, keys)
+        else:
+            instance.written_beside(state)
+
+
+def replay(state: IndexState, instance: Instance) -> bool:
+    """Bring a stale index up to date from its table; False if that cannot be done now."""
+    with instance.lock:
+        if not state.stale:
+            return True
+        try:
+            with instance.duck.cursor() as cursor:
+                names = [row.name for row in manifest.indexes(cursor)]
+                if state.name not in names:  # it was dropped
+                    instance.forget(state)
+                    return False
+                catch_up(cursor, [state], instance)
+        except (duckdb.Error, Error, MemoryError, OSError) as error:
+            log.warning('index "%s" is stale and not used: %s', state.name, error)
+            return False
+        return True
+
+
+def release(transaction: Transaction, instance: Instance) -> None:
     """Give the tables back that the transaction took for writing."""
     for state in transaction.states.values():
-        state.writer = None
+        if state.writer is transaction:
+            state.writer = None
+    instance.locks.release(transaction)

@@ -33,6 +33,12 @@ _SIMPLE = frozenset(
 _Key: TypeAlias = tuple[tuple[type, ...], tuple[str, ...]]
 
 
+def key_of(values: Sequence[Any]) -> _Key | None:
+    """Return what tells values apart, None if any is of a type for which nothing does."""
+    kinds = tuple(map(type, values))
+    return (kinds, tuple(map(repr, values))) if _SIMPLE.issuperset(kinds) else None
+
+
 @dataclass(slots=True)
 class Where:
     """A conjunction with values.
@@ -77,14 +83,13 @@ class Wheres:
     ) -> Where:
         """Return `conjuncts` bound to `parameters`."""
         values = [parameters[name] for name in self.names]
-        kinds = tuple(map(type, values))
-        if not _SIMPLE.issuperset(kinds):
+        key = key_of(values)
+        if key is None:
             return self._bind(snapshot, conjuncts, parameters, evaluator)
         valid_for = (snapshot.version, environment)
         if self._valid_for != valid_for:
             self._known.clear()
             self._valid_for = valid_for
-        key = kinds, tuple(map(repr, values))
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= _KEPT:

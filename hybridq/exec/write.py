@@ -12,13 +12,14 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
 from hybridq.errors import Error
 from hybridq.exec.result import Field, Row
 from hybridq.exec.transaction import Transaction
 from hybridq.index.attributes import cannot_hold, reserved_value
 from hybridq.index.ivf import IndexSpec
-from hybridq.index.maintain import key_arrays
+from hybridq.index.maintain import key_arrays, plain_keys
 from hybridq.index.rows import not_finite, shown_key, wrong_dimension
 from hybridq.index.state import IndexState
 from hybridq.nodes import Write, quote
@@ -35,13 +36,6 @@ class Written:
     count: int
 
 
-def is_opaque(write: Write, states: Sequence[IndexState]) -> bool:
-    """Tell whether the write may change keys, so that its RETURNING does not tell all."""
-    return any(
-        column.name.lower() in write.assigned for s in states for column in s.spec.key_columns
-    )
-
-
 def run_captured(
     execute: Execute,
     write: Write,
@@ -49,11 +43,8 @@ def run_captured(
     parameters: Any,
     states: Sequence[IndexState],
     transaction: Transaction,
-    session: object,
 ) -> Written:
     """Run a write of a table with indexes and record the keys it changed."""
-    for state in states:
-        transaction.begin_write(state, session)
     items: list[str] = []
     slots: list[tuple[IndexState, int, int]] = []
     for state in states:
@@ -76,6 +67,44 @@ def run_captured(
         return Written(None, [], len(rows))
     fields = tuple(Field(d[0], str(d[1])) for d in description[:width])
     return Written(fields, [row[:width] for row in rows], len(rows))
+
+
+_FIRST_UNCOMMITTED = 36_028_797_018_960_000
+"""Row ids of rows that a transaction inserted and has not committed begin here."""
+
+
+class Inserted:
+    """Rows that one statement of a transaction inserts: those with uncommitted row ids."""
+
+    def __init__(
+        self, duck: duckdb.DuckDBPyConnection, spec: IndexSpec, transaction: Transaction
+    ) -> None:
+        self._duck = duck
+        self._spec = spec
+        self._last = _FIRST_UNCOMMITTED - 1
+        if transaction.explicit:  # it may have inserted before
+            row = duck.execute(
+                f"SELECT max(rowid) FROM {spec.table_name.sql()} WHERE rowid > {self._last}"
+            ).fetchall()[0]
+            self._last = max(self._last, row[0] or 0)
+
+    def keys(self, count: int) -> list[pa.Array] | None:
+        """Return the keys of the rows inserted since, None if they are not `count`.
+
+        Raises DataError for a vector that the index cannot hold.
+        """
+        spec = self._spec
+        names = ", ".join(f"{quote(c.name)} AS k{i}" for i, c in enumerate(spec.key_columns))
+        table = self._duck.sql(
+            f"SELECT {names}, {_check(spec)} AS bad FROM {spec.table_name.sql()} "
+            f"WHERE rowid > {self._last}"
+        ).to_arrow_table()
+        if table.num_rows != count:
+            return None
+        bad = table.column("bad")
+        if bad.null_count < table.num_rows:
+            check_table(self._duck, spec)
+        return plain_keys(table, spec)
 
 
 def _check(spec: IndexSpec) -> str:

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from hybridq.index.codes import BLOCK
-from hybridq.index.ivf import Int64s, Part, Snapshot
+from hybridq.index.ivf import Int64s, Snapshot
 from hybridq.index.verdicts import Rows, Verdict
 from hybridq.kernels import places
 
@@ -54,7 +53,7 @@ def bitmap_of_keys(snapshot: Snapshot, keys: Sequence[pa.Array]) -> Bitmap:
         found = part.find(rest)
         positions.append(found)
         if i + 1 < len(snapshot.parts):  # a key is alive in one part
-            missing = pa.array(~_alive(part, found))
+            missing = pa.array(~part.is_live(found))
             rest = [column.filter(missing) for column in rest]
     return bitmap_of(snapshot, positions)
 
@@ -68,16 +67,9 @@ def bitmap_of(snapshot: Snapshot, positions: Sequence[Int64s]) -> Bitmap:
         counts.append(int(places.mark(found, part.alive, words)))
         verdicts.append(Rows(words) if counts[-1] else False)
     base = positions[0][:: max(1, len(positions[0]) // _SAMPLED)]
-    sample = base[_alive(snapshot.parts[0], base)]
+    sample = base[snapshot.parts[0].is_live(base)]
     size = sum(8 * -(-part.rows // BLOCK) for part in snapshot.parts)
     return Bitmap(snapshot.version, tuple(verdicts), counts[0], sample, size)
-
-
-def _alive(part: Part, positions: Int64s) -> npt.NDArray[np.bool_]:
-    """Tell which positions are those of live rows; -1 is none."""
-    alive = positions >= 0
-    alive[alive] = part.alive[positions[alive]] == 1
-    return alive
 
 
 class Bitmaps:

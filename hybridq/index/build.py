@@ -20,16 +20,16 @@ import pyarrow as pa
 
 from hybridq.errors import OperationalError
 from hybridq.index.codes import BLOCK, codes_from, encode_part
-from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Ladder, Part
+from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Ladder, Part, all_live
 from hybridq.index.recall import calibrate
 from hybridq.index.rows import Rows, in_memory
-from hybridq.kernels import kmeans, zones
+from hybridq.kernels import buckets, kmeans, zones
 from hybridq.nodes import Metric
 from hybridq.progress import Progress
 from hybridq.storage.files import Files
 from hybridq.storage.segment import Chunks, open_segment, write_segment
 
-_FORMAT = 3
+_FORMAT = 4
 _SAMPLE_PER_LIST = 32
 _ITERATIONS = 8
 _IN_MEMORY_BYTES = 1 << 28
@@ -154,7 +154,7 @@ def build_part(
         list_radius=layout.list_radius,
         tie=layout.tie,
         row_hash=layout.hash,
-        alive=np.ones(rows.count, np.uint8),
+        alive=all_live(rows.count),
     )
 
 
@@ -184,6 +184,8 @@ def write_part(
     nlist = spec.nlist if spec.nlist is not None else default_nlist(len(rows.vectors))
     layout = _Layout(rows, nlist, progress)
     ladder = calibrate(rows.vectors, layout.row_labels, layout.centroids, spec.metric, progress)
+    permutations = np.argsort(layout.keys, axis=1, kind="stable").astype(np.int64)
+    numbers, bounds = buckets.make_buckets(layout.keys, permutations)
     arrays: dict[str, Any] = {
         "vectors": Chunks(
             dtype=np.float32,
@@ -198,7 +200,9 @@ def write_part(
         "row_hash": layout.hash,
         "zones": _zones(layout.keys, np.append(np.arange(0, rows.count, BLOCK), rows.count)),
         "list_zones": _zones(layout.keys, layout.list_offsets),
-        "permutations": np.argsort(layout.keys, axis=1, kind="stable").astype(np.int64),
+        "permutations": permutations,
+        "buckets": numbers,
+        "bucket_bounds": bounds,
         "ladder_ks": ladder.ks,
         "ladder_targets": ladder.targets,
         "ladder_shares": ladder.shares,
@@ -274,10 +278,12 @@ def open_part(spec: IndexSpec, files: Files, path: Path) -> tuple[Part, int]:
         list_radius=arrays["list_radius"],
         tie=arrays["tie"],
         row_hash=arrays["row_hash"],
-        alive=np.ones(rows, np.uint8),
+        alive=all_live(rows),
         zones=arrays["zones"],
         list_zones=arrays["list_zones"],
         permutations=arrays["permutations"],
+        buckets=arrays["buckets"],
+        bucket_bounds=arrays["bucket_bounds"],
         ladder=Ladder(
             ks=arrays["ladder_ks"],
             targets=arrays["ladder_targets"],

@@ -7,11 +7,12 @@ A part holds n rows in list order. Rows 0 … n_vectors-1 have a vector; the res
 a zero vector under cosine), so no distance: they come last in any order. Every column kept in the
 index (the key first, then the attributes) is a row of `keys` (A, n), see `attributes`.
 
-`alive` marks rows that are still current. A changed row is dead in the part that had it and alive
-in the newest delta; parts are immutable, so a change makes a new Part that shares all arrays but
-`alive`. `tie` is the rank of a row's key within its part, `zones` and `list_zones` what the
-keys of 64 rows and of a list can be
-(see kernels.zones), or empty. `known` keeps what DuckDB has said of the dictionaries' values.
+`alive` has a bit for each row, set if it is still current: bit r % 64 of word r // 64. A changed
+row is dead in the part that had it and alive in the newest delta; parts are immutable, so a change
+makes a new Part that shares all arrays but `alive`. `tie` is the rank of a row's key within its
+part, `zones` and `list_zones` what the keys of 64 rows and of a list can be (see kernels.zones),
+`buckets` and `bucket_bounds` the keys in sixteen bits (see kernels.buckets), or empty. `known`
+keeps what DuckDB has said of the dictionaries' values.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from hybridq.nodes import Metric, TableName
 
 Float32s: TypeAlias = npt.NDArray[np.float32]
 Int64s: TypeAlias = npt.NDArray[np.int64]
-Uint8s: TypeAlias = npt.NDArray[np.uint8]
+Uint64s: TypeAlias = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,10 @@ class IndexColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSpec:
-    """What an index is over; `columns` are the key columns, then the attributes."""
+    """What an index is over; `columns` are the key columns, then the attributes.
+
+    `catalog` is what DuckDB calls the file while it is open.
+    """
 
     name: str
     schema: str
@@ -58,6 +62,7 @@ class IndexSpec:
     columns: tuple[IndexColumn, ...]
     nlist: int | None = None
     recall: float | None = None
+    catalog: str | None = None
 
     @property
     def key_columns(self) -> tuple[IndexColumn, ...]:
@@ -67,7 +72,7 @@ class IndexSpec:
     @property
     def table_name(self) -> TableName:
         """The table, with its schema."""
-        return TableName(name=self.table, schema=self.schema)
+        return TableName(name=self.table, schema=self.schema, catalog=self.catalog)
 
     def position_of(self, column: str) -> int | None:
         """Return the place of `column` (case-insensitive) among the columns."""
@@ -79,6 +84,7 @@ class IndexSpec:
 
 
 _KEPT = 256
+_ONE = np.uint64(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +153,14 @@ class Ladder:
         return self.shares, by_k[below] * (1 - weight) + by_k[above] * weight
 
 
+def all_live(rows: int) -> Uint64s:
+    """Return `Part.alive` of a part whose rows are all current."""
+    words = np.full(-(-rows // 64), ~np.uint64(0))
+    if rows % 64:
+        words[-1] = (_ONE << np.uint64(rows % 64)) - _ONE
+    return words
+
+
 def _no_zones() -> Int64s:
     return np.empty((0, 0, 3), np.int64)
 
@@ -163,8 +177,8 @@ class Part:
     list_offsets: Int64s
     list_radius: Float32s
     tie: Int64s
-    row_hash: npt.NDArray[np.uint64]
-    alive: Uint8s
+    row_hash: Uint64s
+    alive: Uint64s
     permutations: Int64s | None = None
     ladder: Ladder | None = None
     codes: Codes | None = None
@@ -172,6 +186,8 @@ class Part:
     sample: Int64s = field(default_factory=lambda: np.empty((0, 0), np.int64))
     zones: Int64s = field(default_factory=_no_zones)
     list_zones: Int64s = field(default_factory=_no_zones)
+    buckets: npt.NDArray[np.uint16] = field(default_factory=lambda: np.empty((0, 0), np.uint16))
+    bucket_bounds: Int64s = field(default_factory=_no_zones)
     known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
@@ -208,12 +224,27 @@ class Part:
 
     def without(self, positions: Int64s) -> Part:
         """Return this part with the rows at `positions` dead."""
-        positions = positions[positions >= 0]
-        if not self.alive[positions].any():
+        positions = np.unique(positions[self.is_live(positions)])
+        if len(positions) == 0:
             return self
         alive = self.alive.copy()
-        alive[positions] = 0
-        return replace(self, alive=alive, dead=int(self.rows - alive.sum()))
+        np.bitwise_and.at(alive, positions >> 6, ~(_ONE << (positions & 63).astype(np.uint64)))
+        return replace(self, alive=alive, dead=self.dead + len(positions))
+
+    def is_live(self, positions: Int64s) -> npt.NDArray[np.bool_]:
+        """Tell which positions are those of live rows; -1 is none."""
+        if self.rows == 0:
+            return np.zeros(len(positions), np.bool_)
+        bits = self.alive[positions >> 6] >> (positions & 63).astype(np.uint64)
+        found: npt.NDArray[np.bool_] = (positions >= 0) & ((bits & _ONE) != 0)
+        return found
+
+    def live(self) -> Int64s:
+        """Return the positions of all live rows, ascending."""
+        if self.dead == 0:
+            return np.arange(self.rows)
+        bits = np.unpackbits(self.alive.view(np.uint8), count=self.rows, bitorder="little")
+        return np.flatnonzero(bits)
 
     def values(self, column: int, positions: Int64s) -> list[Any]:
         """Return Python values of one column at `positions`."""

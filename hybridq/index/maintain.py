@@ -144,7 +144,7 @@ def _merged(duck: Duck, spec: IndexSpec, older: Part, newer: Part) -> Part:
 
 
 def _key_column(part: Part, column: int) -> pa.Array:
-    live = np.flatnonzero(part.alive)
+    live = part.live()
     kind = part.spec.columns[column].type
     values = part.values(column, live)
     if kind.kind is Kind.UUID:
@@ -169,17 +169,17 @@ def difference(duck: Duck, snapshot: Snapshot) -> list[pa.Array] | None:
         same = np.zeros(len(hashes), np.bool_)
         for part, marks in zip(snapshot.parts, seen, strict=True):
             positions = part.find(keys)
-            found = positions >= 0
-            found[found] = part.alive[positions[found]] == 1
+            found = part.is_live(positions)
             marks[positions[found]] = True
             same[found] |= part.row_hash[positions[found]] == hashes[found]
         if not same.all():
             rows = pa.array(np.flatnonzero(~same))
             changed.append([pc.take(k, rows) for k in keys])
     for part, marks in zip(snapshot.parts, seen, strict=True):
-        gone = np.flatnonzero((part.alive == 1) & ~marks)
-        if len(gone):
-            dead = part.without(np.flatnonzero((part.alive == 1) & marks))
+        live = part.live()
+        kept = live[marks[live]]
+        if len(kept) < len(live):
+            dead = part.without(kept)
             changed.append([_key_column(dead, i) for i in range(spec.key_count)])
     return distinct_keys(spec, changed) if changed else None
 

@@ -24,7 +24,7 @@ from hybridq.index.search import (
     scan_part,
 )
 from hybridq.index.verdicts import Ranges, Rows, join, packed
-from hybridq.kernels import predicate
+from hybridq.kernels import select
 
 _MIN_ROWS = 2_000
 LEAST_DIM = 32
@@ -62,8 +62,16 @@ def unit_costs(part: Part) -> dict[str, float]:
     no_zones = np.empty((part.keys.shape[0], 0, 2), np.int64)
     found = np.empty(part.rows, np.int64)
     mask_seconds = _best(
-        lambda: predicate.select_passing(
-            part.keys, no_zones, 0, part.rows, part.alive, *none.arrays, found
+        lambda: select.select_passing(
+            part.keys,
+            no_zones,
+            0,
+            part.rows,
+            part.alive,
+            *none.arrays,
+            part.buckets,
+            part.bucket_bounds,
+            found,
         )
     )
     position_seconds = _best(lambda: positions_by_mask(part, everything, 0, n))
@@ -81,7 +89,7 @@ def unit_costs(part: Part) -> dict[str, float]:
         unsorted = generator.permutation(positions)
         two = _two_leaves(part)
         filter_seconds = _best(
-            lambda: predicate.filter_positions(part.keys, unsorted, *two.arrays, out)
+            lambda: select.filter_positions(part.keys, unsorted, *two.arrays, out)
         )
         costs["filter_row"] = filter_seconds / len(positions)
     if part.codes is not None and part.nlist > 4 * _LISTS // 3:

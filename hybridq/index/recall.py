@@ -8,6 +8,7 @@ to global share (see kernels.scan.probe).
 
 from __future__ import annotations
 
+import bisect
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,16 +25,18 @@ from hybridq.progress import Progress
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 
-QUERIES = 256
+QUERIES = 512
 _LEAST = 3
 KS = (1, 10, 100)
 TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 GAMMA = 0.75
 _LOST_BY_CODES = 0.1
-_EPSILONS = {0.8: 1.2, 0.9: 1.5, 0.95: 1.8, 0.98: 2.2, 0.99: 2.5, 0.999: 3.5}
+_RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
+_EPSILONS = (1.2, 1.5, 1.8, 2.2, 2.5, 3.5)
 _MAX_ROWS = 2_000_000
 _BLOCK = 8
+_HALVINGS = 4
 
 
 def epsilon_for(target: float | None) -> float:
@@ -42,7 +45,8 @@ def epsilon_for(target: float | None) -> float:
     Chosen so that codes lose about `_LOST_BY_CODES` of what the target allows to lose.
     """
     wanted = 1.0 if target is None else target
-    return next((e for t, e in _EPSILONS.items() if wanted <= t), _EPSILONS[0.999])
+    at = min(bisect.bisect_left(_RECALLS, wanted), len(_RECALLS) - 1)
+    return _EPSILONS[at]
 
 
 def ladder_to_json(ladder: Ladder) -> dict[str, Any]:
@@ -184,8 +188,18 @@ def _as_stopped(
                 ):
                     rung += 1
                 corrected[i, t, s] = lists[i, rung, s]
+                if rung > t:
+                    # Between the rung that is too low and the one that is not.
+                    low, high = lists[i, rung - 1], lists[i, rung]
+                    for _ in range(_HALVINGS):
+                        middle = (low + high) / 2
+                        if _reaches(targets[t], middle, recall[i, s], seen, s, k):
+                            high = middle
+                        else:
+                            low = middle
+                    corrected[i, t, s] = high[s]
                 wanted = rung
-    return corrected
+    return np.maximum.accumulate(corrected, axis=1)
 
 
 def _reaches(target: float, rung: Doubles, recall: Floats, seen: _Seen, s: int, k: int) -> bool:

@@ -19,17 +19,18 @@ from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
 from hybridq.index.programs import Program
 from hybridq.index.recall import epsilon_for
 from hybridq.index.selectivity import ranges
-from hybridq.kernels import coded, distance, predicate, scan
+from hybridq.kernels import coded, distance, scan, select, sieve
 from hybridq.nodes import Metric
 
 _NO_LADDER = np.empty(0, np.float64)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Search:
     """One bound query: vector (d,), how many rows, within which radius (inf: none).
 
-    A scan of all lists may be shared by `threads`.
+    A scan of all lists may be shared by `threads`. Made for each query, so not frozen, which would
+    double what it costs; nothing writes to it.
     """
 
     query: Float32s
@@ -53,16 +54,24 @@ def positions_by_permutation(part: Part, program: Program, leaf: int) -> Int64s:
     if program.leaves > 1 and len(positions):
         # Sorting waits until few are left.
         out = np.empty(len(positions), np.int64)
-        count = predicate.filter_positions(part.keys, positions, *program.arrays, out)
+        count = select.filter_positions(part.keys, positions, *program.arrays, out)
         positions = out[:count]
-    return np.sort(positions[part.alive[positions] == 1])
+    return np.sort(positions if part.dead == 0 else positions[part.is_live(positions)])
 
 
 def positions_by_mask(part: Part, program: Program, begin: int, end: int) -> Int64s:
     """Return live, passing positions of begin … end - 1 by evaluating every row."""
     out = np.empty(max(0, end - begin), np.int64)
-    count = predicate.select_passing(
-        part.keys, part.zones, begin, end, part.alive, *program.arrays, out
+    count = select.select_passing(
+        part.keys,
+        part.zones,
+        begin,
+        end,
+        part.alive,
+        *program.arrays,
+        part.buckets,
+        part.bucket_bounds,
+        out,
     )
     return out[:count]
 
@@ -126,7 +135,7 @@ def scan_part_within(
     filled = -1
     if part.codes is not None and minimum < part.nlist:
         filled = _probe_coded(part, program, search, rule, epsilon_for(target), out)
-        if filled == coded.GAVE_UP:
+        if filled == sieve.GAVE_UP:
             counters.add(out.counters)
             return None
         if filled < search.k and search.radius < np.inf:
@@ -139,7 +148,7 @@ def scan_part_within(
     return out.distance[:filled], out.position[:filled]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Rule:
     """Where a scan stops: the ladder, gamma, the estimated share, lists at least and at most."""
 
@@ -176,6 +185,8 @@ def _probe_coded(
         part.list_zones,
         part.alive,
         *program.arrays,
+        part.buckets,
+        part.bucket_bounds,
         part.tie,
         search.radius,
         search.radius_inclusive,
@@ -240,6 +251,8 @@ def _probe_lists(
         part.zones,
         part.alive,
         *program.arrays,
+        part.buckets,
+        part.bucket_bounds,
         part.tie,
         search.radius,
         search.radius_inclusive,

@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hybridq.index.ivf import Float32s, Int64s, Part
+from hybridq.index.ivf import Float32s, Int64s, Part, all_live
 from hybridq.index.programs import Program
-from hybridq.kernels import distance, predicate, zones
+from hybridq.kernels import distance, select, zones
+
+_NO_BUCKETS = np.empty((0, 0), np.uint16)
+_NO_BOUNDS = np.empty((0, 0, 2), np.int64)
 
 _SAMPLED = 4096
 """Rows that tell the share of a program which a sample of keys cannot."""
@@ -115,11 +118,20 @@ def sampled_share(part: Part, program: Program, *, independent: float | None = N
         chosen = np.arange(step // 2, part.rows, step)
         return share_among(part, program, chosen)
     rows = int(part.sample.shape[1])
-    every = np.ones(rows, np.uint8)
+    every = all_live(rows)
     out = np.empty(rows, np.int64)
-    no_zones = np.empty((part.sample.shape[0], 0, 2), np.int64)
     passing = int(
-        predicate.select_passing(part.sample, no_zones, 0, rows, every, *program.arrays, out)
+        select.select_passing(
+            part.sample,
+            _NO_BOUNDS,
+            0,
+            rows,
+            every,
+            *program.arrays,
+            _NO_BUCKETS,
+            _NO_BOUNDS,
+            out,
+        )
     )
     if passing >= _TRUSTED or rows >= part.rows:
         return passing / rows
@@ -132,7 +144,7 @@ def share_among(part: Part, program: Program, positions: Int64s) -> float:
     """Return the share of the rows at `positions` that pass; of none, a half row's share."""
     if len(positions) == 0:
         return 0.0
-    passing = int(predicate.count_passing(part.keys, positions, *program.arrays))
+    passing = int(select.count_passing(part.keys, positions, *program.arrays))
     return max(passing, 0.5 if len(positions) < part.rows else 0) / len(positions)
 
 
@@ -149,7 +161,7 @@ def local_share(part: Part, program: Program, query: Float32s, share: float) -> 
     sizes = part.list_offsets[lists + 1] - starts
     steps = (np.arange(_LOCAL_ROWS)[:, None] * sizes) // _LOCAL_ROWS
     positions = np.ascontiguousarray((starts + steps)[:, sizes > 0].ravel())
-    passing = int(predicate.count_passing(part.keys, positions, *program.arrays))
+    passing = int(select.count_passing(part.keys, positions, *program.arrays))
     if passing == 0 and len(positions) * share < _EXPECTED:
         return share
     return max(passing, 0.5) / max(1, len(positions))
@@ -193,5 +205,5 @@ def _share_of_leaf(part: Part, program: Program, leaf: int, rows: int) -> float:
     starts, stops = ranges(part, program, leaf)
     chosen = [order[start:stop:step] for start, stop in zip(starts, stops, strict=True)]
     positions = np.ascontiguousarray(np.concatenate(chosen))
-    passing = int(predicate.count_passing(part.keys, positions, *program.arrays))
+    passing = int(select.count_passing(part.keys, positions, *program.arrays))
     return max(passing, 0.5 if step > 1 else 0) / len(positions)

@@ -13,7 +13,11 @@ from hybridq.index.ivf import IndexSpec, Snapshot
 
 @dataclass(slots=True)
 class IndexState:
-    """One index of an instance. `version` counts commits that changed its table."""
+    """One index of an instance. `version` counts commits that changed its table.
+
+    `writer` is the transaction that is writing its table. `stale` is set while a change of the
+    table may be committed and not published: the index must not be used.
+    """
 
     spec: IndexSpec
     snapshot: Snapshot
@@ -21,6 +25,7 @@ class IndexState:
     version: int = 0
     pending: list[list[pa.Array]] = field(default_factory=list)
     writer: object | None = None
+    stale: bool = False
     bitmaps: Bitmaps = field(default_factory=Bitmaps)
 
     @property

@@ -23,7 +23,7 @@ BLOCK = 64
 HALF_BLOCK = 32
 """Bytes that hold 64 four-bit levels."""
 
-_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
 def between(keys: npt.NDArray[np.int64], column: int, first: int, low: int, high: int) -> np.uint64:
@@ -31,6 +31,17 @@ def between(keys: npt.NDArray[np.int64], column: int, first: int, low: int, high
     word = np.uint64(0)
     for v in range(BLOCK):
         if low <= keys[column, first + v] <= high:
+            word |= np.uint64(1) << np.uint64(v)
+    return word
+
+
+def bucket_between(
+    numbers: npt.NDArray[np.uint16], column: int, first: int, low: int, high: int
+) -> np.uint64:
+    """Return the word of low <= numbers[column, first + v] <= high; all 64 must exist."""
+    word = np.uint64(0)
+    for v in range(BLOCK):
+        if low <= int(numbers[column, first + v]) <= high:
             word |= np.uint64(1) << np.uint64(v)
     return word
 
@@ -44,15 +55,6 @@ def in_word(keys: npt.NDArray[np.int64], column: int, first: int, members: np.ui
     for v in range(BLOCK):
         bit = max(int(keys[column, first + v]) + 1, 0)
         word |= ((members >> np.uint64(bit)) & np.uint64(1)) << np.uint64(v)
-    return word
-
-
-def non_zero(flags: npt.NDArray[np.uint8], first: int) -> np.uint64:
-    """Return the word of flags[first + v] != 0; all 64 flags must exist."""
-    word = np.uint64(0)
-    for v in range(BLOCK):
-        if flags[first + v] != 0:
-            word |= np.uint64(1) << np.uint64(v)
     return word
 
 
@@ -136,6 +138,21 @@ def _between(typing: Any, keys: Any, column: Any, first: Any, low: Any, high: An
 
 
 @_instruction
+def _bucket_between(typing: Any, numbers: Any, column: Any, first: Any, low: Any, high: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], args[2])
+        vector = ir.VectorType(_I16, BLOCK)
+        loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=2)
+        least, most = (_splat(builder, builder.trunc(a, _I16), BLOCK) for a in args[3:])
+        above = builder.icmp_unsigned(">=", loaded, least)
+        below = builder.icmp_unsigned("<=", loaded, most)
+        return builder.bitcast(builder.and_(above, below), _I64)
+
+    integers = [types.int64] * 4
+    return types.uint64(numbers, *integers), generate
+
+
+@_instruction
 def _in_word(typing: Any, keys: Any, column: Any, first: Any, members: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], args[0], args[1], args[2])
@@ -149,17 +166,6 @@ def _in_word(typing: Any, keys: Any, column: Any, first: Any, members: Any) -> A
         return builder.bitcast(one_bit, _I64)
 
     return types.uint64(keys, types.int64, types.int64, types.uint64), generate
-
-
-@_instruction
-def _non_zero(typing: Any, flags: Any, first: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
-        vector = ir.VectorType(_I8, BLOCK)
-        loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=1)
-        return builder.bitcast(builder.icmp_unsigned("!=", loaded, ir.Constant(vector, None)), _I64)
-
-    return types.uint64(flags, types.int64), generate
 
 
 @_instruction
@@ -247,14 +253,16 @@ def _overload_between(keys: Any, column: Any, first: Any, low: Any, high: Any) -
     return lambda keys, column, first, low, high: _between(keys, column, first, low, high)
 
 
+@overload(bucket_between, strict=False)
+def _overload_bucket_between(numbers: Any, column: Any, first: Any, low: Any, high: Any) -> Any:
+    return lambda numbers, column, first, low, high: _bucket_between(
+        numbers, column, first, low, high
+    )
+
+
 @overload(in_word, strict=False)
 def _overload_in_word(keys: Any, column: Any, first: Any, members: Any) -> Any:
     return lambda keys, column, first, members: _in_word(keys, column, first, members)
-
-
-@overload(non_zero, strict=False)
-def _overload_non_zero(flags: Any, first: Any) -> Any:
-    return lambda flags, first: _non_zero(flags, first)
 
 
 @overload(at_most, strict=False)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.kernels._jit import entry, i64, in_i32, in_i64, in_u8, out_i64, out_u64
+from hybridq.kernels._jit import entry, i64, in_i32, in_i64, in_u64, out_i64, out_u64
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
-Uint8s = npt.NDArray[np.uint8]
 Uint64s = npt.NDArray[np.uint64]
 
 
@@ -23,13 +22,16 @@ def look_up(codes: Int64s, low: int, table: Int32s, out: Int64s) -> None:
         out[i] = table[np.int64(at)] if at < size else -1
 
 
-@entry(in_i64, in_u8, out_u64, returns=i64)
-def mark(positions: Int64s, alive: Uint8s, words: Uint64s) -> int:
+@entry(in_i64, in_u64, out_u64, returns=i64)
+def mark(positions: Int64s, alive: Uint64s, words: Uint64s) -> int:
     """Set the bits of those of `positions` (m,) that are alive; return how many. -1 is none."""
     found = 0
     for i in range(positions.shape[0]):
         position = positions[i]
-        if position >= 0 and alive[position] != 0:
-            words[position >> 6] |= np.uint64(1) << np.uint64(position & 63)
+        if position < 0:
+            continue
+        bit = np.uint64(1) << np.uint64(position & 63)
+        if alive[position >> 6] & bit:
+            words[position >> 6] |= bit
             found += 1
     return found

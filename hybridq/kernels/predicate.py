@@ -17,7 +17,8 @@ work and never change the outcome. No instruction: every row passes. Keys are (c
 int64; NULL is the int64 minimum, and only an interval that contains it lets it pass.
 
 `zones` (columns, blocks, 2) has the least and the greatest key of every aligned block of 64 rows;
-with no blocks in it, keys are always looked at. No program is deeper than MAX_DEPTH words.
+with no blocks in it, keys are always looked at. Intervals are tested by buckets where there are
+some, see `buckets`. No program is deeper than MAX_DEPTH words.
 """
 
 from __future__ import annotations
@@ -30,24 +31,14 @@ from hybridq.kernels._intrinsics import (
     between,
     in_word,
     lowest_bits,
-    non_zero,
     popcount,
     trailing_zeros,
 )
-from hybridq.kernels._jit import (
-    entry,
-    i64,
-    in_i64,
-    in_i64_2d,
-    in_i64_3d,
-    in_u8,
-    in_u64,
-    kernel,
-    out_i64,
-)
+from hybridq.kernels._jit import kernel
+from hybridq.kernels.buckets import span_word
 
 Int64s = npt.NDArray[np.int64]
-Uint8s = npt.NDArray[np.uint8]
+Uint16s = npt.NDArray[np.uint16]
 Uint64s = npt.NDArray[np.uint64]
 
 INTERVALS = 0
@@ -139,6 +130,8 @@ def _intervals_word(
     high: Int64s,
     begin: int,
     end: int,
+    numbers: Uint16s,
+    spans: Int64s,
     relevant: np.uint64,
     scratch: Int64s,
 ) -> np.uint64:
@@ -157,7 +150,10 @@ def _intervals_word(
     word = np.uint64(0)
     if end - begin <= _LINEAR or end - begin <= popcount(relevant) // 2:
         for t in range(begin, end):
-            word |= between(keys, column, first, low[t], high[t])
+            if spans.shape[0] > 0:
+                word |= span_word(numbers, keys, column, first, low[t], high[t], spans, t, relevant)
+            else:
+                word |= between(keys, column, first, low[t], high[t])
     elif popcount(relevant) >= _TOGETHER:
         word |= _block_within(keys, column, first, low, high, begin, end, scratch)
     else:
@@ -248,29 +244,31 @@ def block_word(
     zones: Int64s,
     first: int,
     count: int,
-    alive: Uint8s,
+    alive: Uint64s,
     ops: Int64s,
     low: Int64s,
     high: Int64s,
     bits: Uint64s,
+    numbers: Uint16s,
+    spans: Int64s,
     stack: Uint64s,
     scratch: Int64s,
 ) -> np.uint64:
     """Return the word of the rows first .. first + count (1 to 64) that live and pass.
 
     `stack` has as many entries as the program is deep, at least; `scratch` has BLOCK. Zones serve
-    where `first` is a multiple of 64.
+    where `first` is a multiple of 64. `numbers` and `spans` are those of `buckets`, or empty.
     """
     top = np.uint64(0)
-    if first + BLOCK > alive.shape[0]:  # a whole block would end after the arrays
-        for v in range(count):
-            row = first + v
-            if alive[row] != 0 and passes(keys, row, ops, low, high, bits):
-                top |= np.uint64(1) << np.uint64(v)
-        return top
-    living = non_zero(alive, first) & lowest_bits(count)
+    living = _positions_word(first, alive, 0, alive.shape[0]) & lowest_bits(count)
     if living == 0:
         return living
+    if first + BLOCK > keys.shape[1]:  # a whole block would end after the arrays
+        for v in range(count):
+            own = (living >> np.uint64(v)) & np.uint64(1)
+            if own != 0 and passes(keys, first + v, ops, low, high, bits):
+                top |= np.uint64(1) << np.uint64(v)
+        return top
     top |= living
     relevant = living
     depth = 0
@@ -286,7 +284,18 @@ def block_word(
             top = living
             if code == INTERVALS:
                 top &= _intervals_word(
-                    keys, zones, column, first, low, high, begin, end, relevant, scratch
+                    keys,
+                    zones,
+                    column,
+                    first,
+                    low,
+                    high,
+                    begin,
+                    end,
+                    numbers,
+                    spans,
+                    relevant,
+                    scratch,
                 )
             elif code == KEY_BITS:
                 top &= _bits_word(keys, zones, column, first, bits, begin, end, relevant)
@@ -324,68 +333,4 @@ def append_rows(word: np.uint64, first: int, rows: Int64s, found: int) -> int:
         rows[found] = first + trailing_zeros(word)
         found += 1
         word &= word - np.uint64(1)
-    return found
-
-
-@entry(in_i64_2d, in_i64, in_i64_2d, in_i64, in_i64, in_u64, returns=i64)
-def count_passing(
-    keys: Int64s, positions: Int64s, ops: Int64s, low: Int64s, high: Int64s, bits: Uint64s
-) -> int:
-    """Count the rows among `positions` (m,) that pass the program."""
-    passing = 0
-    for i in range(positions.shape[0]):
-        if passes(keys, positions[i], ops, low, high, bits):
-            passing += 1
-    return passing
-
-
-@entry(in_i64_2d, in_i64, in_i64_2d, in_i64, in_i64, in_u64, out_i64, returns=i64)
-def filter_positions(
-    keys: Int64s,
-    positions: Int64s,
-    ops: Int64s,
-    low: Int64s,
-    high: Int64s,
-    bits: Uint64s,
-    out: Int64s,
-) -> int:
-    """Write those of `positions` (m,) that pass into `out` (m,), in order; return how many."""
-    found = 0
-    for i in range(positions.shape[0]):
-        if passes(keys, positions[i], ops, low, high, bits):
-            out[found] = positions[i]
-            found += 1
-    return found
-
-
-@entry(
-    *(in_i64_2d, in_i64_3d, i64, i64, in_u8),
-    *(in_i64_2d, in_i64, in_i64, in_u64, out_i64),
-    returns=i64,
-)
-def select_passing(
-    keys: Int64s,
-    zones: Int64s,
-    begin: int,
-    end: int,
-    alive: Uint8s,
-    ops: Int64s,
-    low: Int64s,
-    high: Int64s,
-    bits: Uint64s,
-    out: Int64s,
-) -> int:
-    """Write the rows in [begin, end) that live and pass into `out`, ascending; return how many.
-
-    `alive` (n,) is non-zero for a row that lives; `out` has room for end - begin rows.
-    """
-    stack = np.empty(ops.shape[0] + 1, np.uint64)
-    scratch = np.empty(BLOCK, np.int64)
-    found = 0
-    for first in range(begin - begin % BLOCK, end, BLOCK):
-        count = min(BLOCK, end - first)
-        word = block_word(keys, zones, first, count, alive, ops, low, high, bits, stack, scratch)
-        if first < begin:
-            word &= ~lowest_bits(begin - first)
-        found = append_rows(word, first, out, found)
     return found

@@ -30,22 +30,23 @@ from hybridq.kernels._jit import (
     in_i64,
     in_i64_2d,
     in_i64_3d,
-    in_u8,
+    in_u16_2d,
     in_u64,
     kernel,
     out_f32,
     out_i64,
     strict_kernel,
 )
+from hybridq.kernels.buckets import SPAN_FIELDS, fill_spans, span_count
 from hybridq.kernels.distance import IP, L2, fast_dot, fast_squared_l2, four_distances, squared_norm
 from hybridq.kernels.lists import lists_needed
-from hybridq.kernels.predicate import append_rows, block_word
+from hybridq.kernels.predicate import INTERVALS, append_rows, block_word
 from hybridq.kernels.topk import offer, sort
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
-Uint8s = npt.NDArray[np.uint8]
+Uint16s = npt.NDArray[np.uint16]
 Uint64s = npt.NDArray[np.uint64]
 
 LISTS_VISITED = 0
@@ -189,7 +190,8 @@ def offer_rows(
 
 @entry(
     *(i64, in_f32, in_f32_2d, in_i64, in_i64, in_f32),
-    *(in_i64_2d, in_i64_3d, in_u8, in_i64_2d, in_i64, in_i64, in_u64, in_i64),
+    *(in_i64_2d, in_i64_3d, in_u64, in_i64_2d, in_i64, in_i64, in_u64),
+    *(in_u16_2d, in_i64_3d, in_i64),
     *(f32, boolean, in_f64, in_f64, f64, f64, i64),
     *(i64, out_f32, out_i64, out_i64, out_i64),
     returns=i64,
@@ -203,11 +205,13 @@ def probe(
     lower: Float32s,
     keys: Int64s,
     zones: Int64s,
-    alive: Uint8s,
+    alive: Uint64s,
     ops: Int64s,
     low: Int64s,
     high: Int64s,
     bits: Uint64s,
+    numbers: Uint16s,
+    bounds: Int64s,
     tie: Int64s,
     radius: float,
     radius_inclusive: bool,
@@ -237,8 +241,8 @@ def probe(
         (m,): the lists to visit, nearest first, and for each a lower bound of its rows'
         distances (-inf: unknown). A list whose bound exceeds the radius, or the k-th distance
         of a full heap, is skipped; that never changes the answer.
-    keys, zones, alive, ops, low, high, bits
-        As in `predicate`; keys (A, n), alive (n,).
+    keys, zones, alive, ops, low, high, bits, numbers, bounds
+        As in `predicate` and `buckets`; keys (A, n), alive a bit a row.
     tie
         (n,): orders rows of equal distance.
     radius, radius_inclusive
@@ -260,8 +264,10 @@ def probe(
     query_square = squared_norm(query)
     stack = np.empty(ops.shape[0] + 1, np.uint64)
     scratch = np.empty(BLOCK, np.int64)
+    spans = np.empty((span_count(bounds, low), SPAN_FIELDS), np.int64)
+    fill_spans(bounds, ops, INTERVALS, low, high, spans)
     rows = np.empty(_RUN + BLOCK, np.int64)
-    bounds = np.empty(_RUN + BLOCK, np.float64)
+    exact_bounds = np.empty(_RUN + BLOCK, np.float64)
     four_rows = np.empty(4, np.int64)
     four_values = np.empty(4, np.float32)
     filled = 0
@@ -279,7 +285,19 @@ def probe(
             for first in range(begin, end, BLOCK):
                 count = min(BLOCK, end - first)
                 word = block_word(
-                    keys, zones, first, count, alive, ops, low, high, bits, stack, scratch
+                    keys,
+                    zones,
+                    first,
+                    count,
+                    alive,
+                    ops,
+                    low,
+                    high,
+                    bits,
+                    numbers,
+                    spans,
+                    stack,
+                    scratch,
                 )
                 counters[BLOCKS] += 1
                 if word == 0:
@@ -294,7 +312,7 @@ def probe(
                         vectors,
                         rows,
                         found,
-                        bounds,
+                        exact_bounds,
                         four_rows,
                         four_values,
                         tie,

@@ -1,4 +1,4 @@
-"""What INSERT, UPDATE and DELETE change, told from their tokens.
+"""What INSERT, UPDATE, DELETE and MERGE change, told from their tokens.
 
 The statement itself stays verbatim: the session appends `RETURNING key` to it. Whatever cannot be
 told for certain (a key that is assigned, a target that is not a plain name) makes the write opaque,
@@ -13,7 +13,7 @@ from hybridq.nodes import SingleValues, TableName, Write
 from hybridq.sql.lexical import Piece, closing, depths
 
 _NAMES = (TokenType.VAR, TokenType.IDENTIFIER)
-_VERBS = ("INSERT", "UPDATE", "DELETE")
+_VERBS = ("INSERT", "UPDATE", "DELETE", "MERGE")
 
 
 def table_at(piece: Piece, i: int) -> tuple[TableName, int] | None:
@@ -50,8 +50,10 @@ def write_of(piece: Piece) -> Write | None:
     start = verbs[0]
     kind = piece.word(start)
     at = start + 1
-    if kind == "INSERT":
+    replaces = False
+    if kind in ("INSERT", "MERGE"):
         if piece.word(at) == "OR":
+            replaces = True
             at += 2
         if piece.word(at) != "INTO":
             return None
@@ -76,7 +78,15 @@ def write_of(piece: Piece) -> Write | None:
         table=table,
         text=piece.text,
         has_returning=returning,
-        assigned=_assigned(piece, depth, after),
+        assigned=_merged(piece, depth, after)
+        if kind == "MERGE"
+        else _assigned(piece, depth, after),
+        inserts_query=kind == "INSERT"
+        and not replaces
+        and piece.word(body) not in ("VALUES", "DEFAULT")
+        and not any(
+            depth[i] == 0 and piece.word(i) == "CONFLICT" for i in range(after, len(depth))
+        ),
         has_with=has_with,
         columns=columns,
         single_values=None if has_with else _single_values(piece, depth, body, kind),
@@ -85,9 +95,7 @@ def write_of(piece: Piece) -> Write | None:
 
 def _writes_inside(piece: Piece, depth: list[int]) -> bool:
     return any(
-        depth[i] > 0
-        and piece.word(i) in (*_VERBS, "MERGE")
-        and piece.tokens[i].token_type not in _NAMES
+        depth[i] > 0 and piece.word(i) in _VERBS and piece.tokens[i].token_type not in _NAMES
         for i in range(len(piece.tokens))
     )
 
@@ -106,25 +114,53 @@ def _columns(piece: Piece, at: int) -> tuple[tuple[str, ...] | None, int]:
 
 
 def _assigned(piece: Piece, depth: list[int], start: int) -> frozenset[str]:
-    """Return the columns that SET assigns (of an UPDATE, or of ON CONFLICT DO UPDATE)."""
+    """Return the columns that SET assigns (of an UPDATE, or of ON CONFLICT DO UPDATE).
+
+    What stands before any `=` counts, so comparisons may add names, and none is missing.
+    """
     names: set[str] = set()
     setting = False
     for i in range(start, len(piece.tokens)):
         if depth[i] != 0:
             continue
         word = piece.word(i)
-        if word == "SET":
+        if word == "SET" and not setting:
             setting = True
-        elif setting and word in ("WHERE", "FROM", "RETURNING"):
+        elif setting and (
+            word in ("WHERE", "RETURNING") or (word == "FROM" and piece.word(i - 1) != "DISTINCT")
+        ):
             setting = False
-        elif setting and word == "=" and i > 0:
-            before = piece.tokens[i - 1]
-            previous = piece.word(i - 2)
-            if before.token_type == TokenType.R_PAREN:
-                names.update(_row_targets(piece, i - 1))
-            elif previous in ("SET", ",", "."):
-                names.add(before.text.lower())
+        elif setting and word == "=":
+            names.update(_targets(piece, i - 1))
+        elif word == "*" and piece.word(i - 1) == "SET":
+            names.add("*")
     return frozenset(names)
+
+
+def _merged(piece: Piece, depth: list[int], start: int) -> frozenset[str]:
+    """Return the columns that MERGE's UPDATE actions assign, "*" for one that names none."""
+    names: set[str] = set()
+    top = [i for i in range(start, len(piece.tokens)) if depth[i] == 0]
+    actions = [i for i in top if piece.word(i - 1) == "THEN" and piece.word(i) == "UPDATE"]
+    for action in actions:
+        stop = next(
+            (i for i in top if i > action and piece.word(i) in ("WHEN", "RETURNING")),
+            len(piece.tokens),
+        )
+        assignments = [i for i in top if action < i < stop and piece.word(i) == "="]
+        if piece.word(action + 1) != "SET" or not assignments:
+            names.add("*")
+        for i in assignments:
+            names.update(_targets(piece, i - 1))
+    return frozenset(names)
+
+
+def _targets(piece: Piece, end: int) -> set[str]:
+    """Return the column, or the columns of `(a, b)`, that end at the token `end`."""
+    token = piece.tokens[end]
+    if token.token_type == TokenType.R_PAREN:
+        return _row_targets(piece, end)
+    return {token.text.lower()}
 
 
 def _row_targets(piece: Piece, end: int) -> set[str]:

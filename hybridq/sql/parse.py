@@ -42,7 +42,7 @@ from hybridq.sql.operators import has_operator, rewrite_operators
 from hybridq.sql.queries import has_distance, query, refuse_unheard
 
 _QUERIES = ("SELECT", "WITH", "FROM", "VALUES", "(", "TABLE")
-_DML = ("INSERT", "UPDATE", "DELETE")
+_DML = ("INSERT", "UPDATE", "DELETE", "MERGE")
 _DDL = ("CREATE", "DROP", "ALTER", "COMMENT", "ATTACH", "DETACH", "IMPORT")
 _READS = (
     "DESCRIBE",
@@ -121,17 +121,46 @@ def _statement(piece: Piece) -> Statement:
         statement = special(piece)
         if statement is not None:
             return statement
-    if word in _DML or (word == "WITH" and _mentions(piece, *_DML, "MERGE")):
+    if word in _DML or (word == "WITH" and _mentions(piece, *_DML)):
         return _write(piece)
     if word in _QUERIES:
         return query(piece)
     if word in _DDL:
-        return Passthrough(text=piece.text, writes=AnyTable(), schema_change=True)
+        return _schema_change(piece)
     if word == "USE":
         return Passthrough(text=piece.text, schema_change=True)  # names mean other tables now
     if word in _READS:
         return Passthrough(text=piece.text)
-    return Passthrough(text=piece.text, writes=_target(piece), schema_change=word not in _TARGETED)
+    target, why = _target(piece)
+    return Passthrough(
+        text=piece.text,
+        writes=target,
+        schema_change=word not in _TARGETED,
+        inserts=word == "COPY" and isinstance(target, TableName),
+        why_opaque=why,
+    )
+
+
+def _schema_change(piece: Piece) -> Passthrough:
+    word = piece.word(0)
+    keeps_rows = word in ("DROP", "COMMENT", "ATTACH", "DETACH")
+    if word == "CREATE":
+        replaces = piece.word(1) == "OR" and piece.word(2) == "REPLACE"
+        keeps_rows = not replaces and not _modifies_in_with(piece)
+    elif word == "ALTER":
+        keeps_rows = all(piece.word(i) != "TYPE" for i in range(len(piece.tokens)))
+    return Passthrough(
+        text=piece.text,
+        writes=AnyTable(),
+        schema_change=True,
+        keeps_rows=keeps_rows,
+        why_opaque="it may change rows",
+    )
+
+
+def _modifies_in_with(piece: Piece) -> bool:
+    """Tell whether a WITH may hold INSERT, UPDATE or DELETE."""
+    return _mentions(piece, "WITH") and _mentions(piece, *_DML)
 
 
 def _mentions(piece: Piece, *words: str) -> bool:
@@ -157,34 +186,38 @@ def _write(piece: Piece) -> Statement:
             text, rewritten = again, True
             write = write_of(piece_of(again))
     if write is None:
-        return Passthrough(text=text, writes=_target(piece), rewritten=rewritten)
+        why = "a WITH writes" if piece.word(0) == "WITH" else "its table cannot be told"
+        return Passthrough(text=text, writes=AnyTable(), rewritten=rewritten, why_opaque=why)
     return replace(write, rewritten=rewritten)
 
 
-_TARGETED = ("MERGE", "COPY", "TRUNCATE", "EXECUTE", "CALL")
+_TARGETED = ("COPY", "TRUNCATE", "EXECUTE", "CALL")
 
 
-def _target(piece: Piece) -> TableName | AnyTable | None:
-    """Return the table a MERGE, COPY or TRUNCATE writes."""
+def _target(piece: Piece) -> tuple[TableName | AnyTable | None, str]:
+    """Return the table a COPY or TRUNCATE writes, and why its keys cannot be told."""
     word = piece.word(0)
-    at = None
-    if word == "MERGE" and piece.word(1) == "INTO":
-        at = 2
-    elif word == "TRUNCATE":
-        at = 2 if piece.word(1) == "TABLE" else 1
-    elif word == "COPY":
-        if piece.word(1) == "(":
-            return None
-        found = table_at(piece, 1)
-        if found is None:
-            return AnyTable()
-        table, after = found
-        if piece.word(after) == "(":
-            end = closing(piece.tokens, after)
-            after = end + 1 if end is not None else after
-        return None if piece.word(after) == "TO" else table
-    found = table_at(piece, at) if at is not None else None
-    return found[0] if found is not None else AnyTable()
+    if word == "TRUNCATE":
+        found = table_at(piece, 2 if piece.word(1) == "TABLE" else 1)
+        return (found[0] if found is not None else AnyTable()), "TRUNCATE does not tell keys"
+    if word == "COPY":
+        return _copied(piece), "a WITH writes"
+    if word == "EXECUTE":
+        return AnyTable(), "a prepared statement may write any table"
+    return AnyTable(), "it may write any table"
+
+
+def _copied(piece: Piece) -> TableName | AnyTable | None:
+    if piece.word(1) == "(":
+        return AnyTable() if _modifies_in_with(piece) else None
+    found = table_at(piece, 1)
+    if found is None:
+        return AnyTable()
+    table, after = found
+    if piece.word(after) == "(":
+        end = closing(piece.tokens, after)
+        after = end + 1 if end is not None else after
+    return None if piece.word(after) == "TO" else table
 
 
 # -- EXPLAIN -----------------------------------------------------------------

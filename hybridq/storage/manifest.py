@@ -3,7 +3,7 @@
     hybridq.indexes            one row per vector index: its spec (JSON) and its segment file
     hybridq."changes_<index>"  keys of rows written since the segment was built, one row per write
     hybridq.extensions         extensions to load at open
-    hybridq.pipelines          feature pipelines and their fixed options
+    hybridq.objects            what plug-ins keep: pipelines, models (hybridq.pipelines)
     hybridq.calibration        unit costs measured on this host
     hybridq.ladders            stopping rules calibrated since a segment was written (JSON)
 
@@ -66,6 +66,7 @@ class TableInfo:
     columns: tuple[Column, ...]
     keys: tuple[tuple[str, ...], ...]
     collated: bool
+    generated: bool = False
 
     def column(self, name: str) -> Column | None:
         """Return the column called `name` (case-insensitive)."""
@@ -101,7 +102,6 @@ def create_manifest(duck: Duck) -> None:
         "CREATE TABLE IF NOT EXISTS hybridq.indexes (name TEXT PRIMARY KEY, spec TEXT NOT NULL, "
         "segment TEXT NOT NULL, duckdb_version TEXT NOT NULL)",
         "CREATE TABLE IF NOT EXISTS hybridq.extensions (name TEXT PRIMARY KEY)",
-        "CREATE TABLE IF NOT EXISTS hybridq.pipelines (name TEXT PRIMARY KEY, options TEXT)",
         "CREATE TABLE IF NOT EXISTS hybridq.calibration (name TEXT PRIMARY KEY, seconds DOUBLE)",
         "CREATE TABLE IF NOT EXISTS hybridq.ladders (segment TEXT PRIMARY KEY, ladder TEXT)",
     ):
@@ -148,20 +148,6 @@ def extensions(duck: Duck) -> list[str]:
 def put_extension(duck: Duck, name: str) -> None:
     """Remember an extension."""
     duck.execute("INSERT INTO hybridq.extensions VALUES (?) ON CONFLICT DO NOTHING", [name])
-
-
-def pipeline(duck: Duck, name: str) -> dict[str, Any] | None:
-    """Return a pipeline's options."""
-    row = first_row(duck, "SELECT options FROM hybridq.pipelines WHERE name = ?", [name])
-    return None if row is None else dict(json.loads(row[0]))
-
-
-def put_pipeline(duck: Duck, name: str, options: dict[str, Any]) -> None:
-    """Record a pipeline that is not there yet."""
-    duck.execute(
-        "INSERT INTO hybridq.pipelines VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [name, json.dumps(options)],
-    )
 
 
 def calibration(duck: Duck) -> dict[str, float]:
@@ -243,4 +229,5 @@ def describe(duck: Duck, table: TableName) -> TableInfo | None:
         columns=tuple(Column(n, t, bool(nullable)) for n, t, nullable in columns),
         keys=tuple(tuple(names) for (names,) in keys),
         collated=" COLLATE " in (sql or "").upper(),
+        generated=" GENERATED " in (sql or "").upper(),
     )

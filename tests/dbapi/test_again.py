@@ -9,11 +9,11 @@ import hybridq
 from hybridq.errors import DataError, ProgrammingError
 
 DIM = 4
-ROWS = 400
+ROWS = 2000
 
 
-@pytest.fixture
-def con():
+@pytest.fixture(params=["recall = 1", "plan = 'fused'"])
+def con(request):
     with hybridq.connect() as con:
         con.execute(
             "CREATE TABLE t (id INTEGER PRIMARY KEY, price INTEGER, rate DOUBLE, "
@@ -33,15 +33,16 @@ def con():
         ]
         con.executemany("INSERT INTO t VALUES (?, ?, ?, ?, ?, ?)", rows)
         con.execute("CREATE INDEX i ON t USING ann (v)")
-        con.execute("SET recall = 1")
+        con.execute(f"SET {request.param}")
         yield con
 
 
 def again(con, text, *values):
-    """Return the rows of one statement run for each of `values`, twice over."""
+    """Return the rows of one statement run for each of `values`, several times over."""
     query = np.zeros(DIM, np.float32)
     first = [con.execute(text, [query, v]).fetchall() for v in values]
-    assert [con.execute(text, [query, v]).fetchall() for v in values] == first
+    for _ in range(3):
+        assert [con.execute(text, [query, v]).fetchall() for v in values] == first
     return first
 
 
@@ -88,7 +89,8 @@ def test_limit_and_offset_are_read_each_time(con):
 
 def test_a_query_vector_is_checked_each_time(con):
     text = "SELECT id FROM t ORDER BY v <-> ? LIMIT 3"
-    good = con.execute(text, [np.zeros(DIM)]).fetchall()
+    for _ in range(4):
+        good = con.execute(text, [np.zeros(DIM)]).fetchall()
     for bad in (np.full(DIM, np.nan), np.zeros(DIM + 1), [np.inf] * DIM):
         with pytest.raises(DataError):
             con.execute(text, [bad])
@@ -99,6 +101,8 @@ def test_a_query_vector_is_checked_each_time(con):
 def test_two_query_vectors_are_one_only_if_equal(con):
     text = "SELECT id, v <-> ? FROM t ORDER BY v <-> ? LIMIT 3"
     zero, one = np.zeros(DIM, np.float32), np.ones(DIM, np.float32)
+    for _ in range(3):
+        con.execute(text, [zero, zero])
     same = con.execute(text, [zero, zero]).fetchall()
     other = con.execute(text, [one, zero]).fetchall()
     assert [row[0] for row in same] == [row[0] for row in other]
@@ -109,10 +113,11 @@ def test_two_query_vectors_are_one_only_if_equal(con):
 def test_writes_are_seen(con):
     text = "SELECT id FROM t WHERE price < ? ORDER BY v <-> ? LIMIT 3"
     query = np.zeros(DIM, np.float32)
-    before = con.execute(text, [5, query]).fetchall()
-    con.execute("INSERT INTO t VALUES (1000, 1, 0, true, 'n', [0, 0, 0, 0])")
-    assert con.execute(text, [5, query]).fetchall() == [(1000,), *before[:2]]
-    con.execute("UPDATE t SET price = 9 WHERE id = 1000")
+    for _ in range(4):
+        before = con.execute(text, [5, query]).fetchall()
+    con.execute("INSERT INTO t VALUES (5000, 1, 0, true, 'n', [0, 0, 0, 0])")
+    assert con.execute(text, [5, query]).fetchall() == [(5000,), *before[:2]]
+    con.execute("UPDATE t SET price = 9 WHERE id = 5000")
     assert con.execute(text, [5, query]).fetchall() == before
 
 
@@ -138,6 +143,7 @@ def test_the_schema_is_heeded(con):
     con.execute("ALTER TABLE t ADD COLUMN more INTEGER DEFAULT 7")
     assert con.execute(text, parameters).fetchone()[-1] == 7
     assert "using index i" in plan_of(con, text, parameters)
+    con.execute("RESET plan")
     con.execute("DROP INDEX i")
     assert "no vector index" in plan_of(con, text, parameters)
     con.execute("CREATE INDEX j ON t USING ann (v)")
@@ -163,11 +169,12 @@ def test_the_schema_of_another_connection_is_heeded_when_it_commits(tmp_path):
 
 
 def test_what_an_expression_means_is_heeded(con):
-    text = "SELECT id FROM t WHERE price = limit_of(?) ORDER BY v <-> ? LIMIT 400"
+    text = "SELECT id FROM t WHERE price = limit_of(?) ORDER BY v <-> ? LIMIT 2000"
     parameters = [3, np.zeros(DIM, np.float32)]
+    con.execute("RESET plan")
     for plus in (1, 2):
         con.execute(f"CREATE OR REPLACE TEMP MACRO limit_of(x) AS x::INTEGER + {plus}")
-        for _ in range(2):
+        for _ in range(4):
             ids = {i for (i,) in con.execute(text, parameters).fetchall()}
             assert ids == set(range(3 + plus, ROWS, 20))
 
@@ -179,3 +186,51 @@ def test_values_that_are_equal_are_not_the_same(con):
     for value in (0.0, -0.0, 0.0, 4.0, -4.0):
         expected = con.execute(brute, [value]).fetchone()[0]
         assert len(con.execute(text, [value, query]).fetchall()) == min(3, expected)
+
+
+def test_a_transaction_of_its_own_is_heeded(con):
+    text = "SELECT id FROM t WHERE price < ? ORDER BY v <-> ? LIMIT 3"
+    parameters = [5, np.zeros(DIM, np.float32)]
+    for _ in range(4):
+        before = con.execute(text, parameters).fetchall()
+    con.execute("RESET plan")
+    con.begin()
+    con.execute("DELETE FROM t WHERE id = ?", before[0])
+    for _ in range(3):
+        assert con.execute(text, parameters).fetchall()[:2] == before[1:]
+    con.rollback()
+    for _ in range(3):
+        assert len(con.execute(text, parameters).fetchall()) == 3
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "ip"])
+def test_other_vectors_have_other_answers(con, metric):
+    con.execute("DROP INDEX i")
+    con.execute(f"CREATE INDEX i ON t USING ann (v) WITH (metric = '{metric}')")
+    op = {"l2": "<->", "cosine": "<=>", "ip": "<#>"}[metric]
+    text = f"SELECT v {op} ? AS d, id FROM t WHERE name = ? ORDER BY d LIMIT 4"
+    generator = np.random.default_rng(1)
+    queries = [generator.standard_normal(DIM).astype(np.float32) for _ in range(6)]
+    first = [con.execute(text + f" -- {i}", [q, "n1"]).fetchall() for i, q in enumerate(queries)]
+    for _ in range(3):
+        assert [con.execute(text, [q, "n1"]).fetchall() for q in queries] == first
+    assert [con.execute(text, [q.tolist(), "n1"]).fetchall() for q in queries] == first
+    con.execute("RESET plan")
+    for _ in range(3):
+        zero = con.execute(text, [np.zeros(DIM), "n1"]).fetchall()
+    assert zero == con.execute(text + " -- zero", [np.zeros(DIM), "n1"]).fetchall()
+    assert con.execute(text, [None, "n1"]).fetchall() == (
+        con.execute(text + " -- null", [None, "n1"]).fetchall()
+    )
+
+
+def test_rows_without_a_vector_fill_the_answer_up(con):
+    con.execute("UPDATE t SET v = NULL WHERE price = 3 AND id > 100")
+    con.execute("REINDEX INDEX i")
+    text = "SELECT id FROM t WHERE price = ? ORDER BY v <-> ? LIMIT 8"
+    for _ in range(4):
+        rows = con.execute(text, [3, np.zeros(DIM, np.float32)]).fetchall()
+        assert len(rows) == 8
+        assert sorted(rows[:6]) == [(i,) for i in range(3, 104, 20)]
+        for value in (4, 5):
+            assert len(con.execute(text, [value, np.zeros(DIM, np.float32)]).fetchall()) == 8

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from hybridq.index.attributes import MAX_KEY, NULL_KEY, attribute_type
 from hybridq.index.intervals import ALL, complement, union
-from hybridq.index.ivf import IndexColumn, IndexSpec, Part
+from hybridq.index.ivf import IndexColumn, IndexSpec, Part, all_live
 from hybridq.index.programs import assemble
 from hybridq.index.search import positions_by_mask, positions_by_permutation
 from hybridq.index.selectivity import narrowest, sampled_share, selectivity
@@ -34,8 +34,7 @@ def part(seed=0, *, sample=True):
         key_count=1,
         columns=tuple(IndexColumn(f"c{i}", kind) for i in range(COLUMNS)),
     )
-    alive = (rng.random(ROWS) < 0.9).astype(np.uint8)
-    return Part(
+    part = Part(
         spec=spec,
         vectors=np.zeros((ROWS, 1), np.float32),
         keys=keys,
@@ -45,11 +44,12 @@ def part(seed=0, *, sample=True):
         list_radius=np.zeros(1, np.float32),
         tie=np.arange(ROWS),
         row_hash=np.zeros(ROWS, np.uint64),
-        alive=alive,
+        alive=all_live(ROWS),
         permutations=np.argsort(keys, axis=1, kind="stable"),
         sample=keys if sample else np.empty((0, 0), np.int64),
         zones=np.empty((COLUMNS, 0, 2), np.int64),
     )
+    return part.without(np.flatnonzero(rng.random(ROWS) < 0.1))
 
 
 PART = part()
@@ -112,7 +112,7 @@ def test_programs_select_what_verdicts_hold(drawn):
     verdict, rows = joined(drawn)
     assert (holds(verdict) == rows).all()
     program = assemble(verdict)
-    expected = np.flatnonzero(rows & (PART.alive == 1)).tolist()
+    expected = np.flatnonzero(rows & PART.is_live(np.arange(ROWS))).tolist()
     assert positions_by_mask(PART, program, 0, ROWS).tolist() == expected
     assert program.leaves == (program.ops[:, 0] <= 2).sum()
     for leaf in program.narrowing:
@@ -158,7 +158,7 @@ def test_nothing_passes_a_program_of_nothing():
 def test_a_program_of_everything_is_empty():
     program = assemble(True)
     assert program.leaves == 0
-    assert positions_by_mask(PART, program, 0, ROWS).tolist() == np.flatnonzero(PART.alive).tolist()
+    assert positions_by_mask(PART, program, 0, ROWS).tolist() == PART.live().tolist()
 
 
 def test_positions_are_counted_where_a_sample_of_keys_cannot_tell():
@@ -176,7 +176,7 @@ def test_no_hit_in_a_sample_is_weighed_with_the_leaves_themselves():
         part(),
         keys=keys,
         sample=np.ascontiguousarray(keys[:, ::10]),
-        alive=np.ones(rows, np.uint8),
+        alive=all_live(rows),
         permutations=np.argsort(keys, axis=1, kind="stable"),
     )
 

@@ -6,6 +6,8 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import settings
 
+from hybridq.kernels.buckets import make_buckets
+
 FAST = settings(deadline=None, derandomize=True, max_examples=50)
 
 INT64 = np.iinfo(np.int64)
@@ -39,6 +41,13 @@ def vectors(kind, n, d, rng):
         at = rng.random((n, d)) < 0.1
         rows[at] = rng.choice(ODD_FLOATS, at.sum())
     return query, rows
+
+
+def some_buckets(keys):
+    """Few buckets, or none where the number of rows is even."""
+    if keys.shape[1] % 2 == 0:
+        return np.empty((len(keys), 0), np.uint16), np.empty((0, 0, 2), np.int64)
+    return make_buckets(keys, np.argsort(keys, axis=1, kind="stable"), 5)
 
 
 @dataclass

@@ -112,6 +112,13 @@ def program_arrays(program, n=0, *, codes=64, skips=True):
     )
 
 
+def words(flags):
+    """One bit a row, in words of 64."""
+    padded = np.zeros(-(-len(flags) // 64) * 64, np.uint8)
+    padded[: len(flags)] = flags
+    return np.packbits(padded, bitorder="little").view(np.uint64)
+
+
 def zones(keys):
     """The least and the greatest key of each block of 64 rows: (columns, blocks, 2)."""
     columns, n = keys.shape
@@ -124,6 +131,10 @@ def zones(keys):
 
 def no_zones(keys):
     return np.empty((len(keys), 0, 2), np.int64)
+
+
+def no_buckets(keys):
+    return np.empty((len(keys), 0), np.uint16), np.empty((0, 0, 2), np.int64)
 
 
 def in_radius(distance, radius, inclusive):

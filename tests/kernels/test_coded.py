@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 
 from hybridq.index.codes import encode_part
-from hybridq.kernels import coded, scan, zones
+from hybridq.kernels import coded, scan, sieve, zones
 from hybridq.kernels.distance import COSINE, IP, L2
 from hybridq.nodes import Metric
 from hybridq.progress import NoProgress
 from tests.kernels import naive
-from tests.kernels.cases import FAST, Table, programs, tables, trees
+from tests.kernels.cases import FAST, Table, programs, some_buckets, tables, trees
 from tests.kernels.test_scan import Result, check, outputs
 
 METRICS = st.sampled_from([L2, COSINE, IP])
@@ -74,8 +74,9 @@ def run(
         codes.fine_factors,
         table.keys,
         *(groups if groups is not None else (naive.no_zones(table.keys),) * 2),
-        table.alive,
+        naive.words(table.alive),
         *naive.program_arrays(list(program), table.n),
+        *some_buckets(table.keys),
         table.tie,
         radius,
         False,
@@ -224,11 +225,11 @@ def test_a_scan_gives_up_where_rows_pass_elsewhere():
     far = np.argsort(away)[20:]
     table.keys = np.isin(labels, far).astype(np.int64)[None, :]
     elsewhere = [(0, [(1, 1)])]
-    assert run(L2, table, ready, 3, program=elsewhere, max_lists=30).filled == coded.GAVE_UP
+    assert run(L2, table, ready, 3, program=elsewhere, max_lists=30).filled == sieve.GAVE_UP
     assert run(L2, table, ready, 3, program=elsewhere).filled == 3
     # All rows pass, but more lists would be visited than the other way would cost.
     result = run(L2, table, ready, 3, max_lists=10)
-    assert result.filled == coded.GAVE_UP
+    assert result.filled == sieve.GAVE_UP
     assert result.counters[scan.LISTS_VISITED] == 11
     assert run(L2, table, ready, 3, min_lists=5, max_lists=10).filled == 3
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from hybridq.index.places import Places
 from hybridq.kernels import places
+from tests.kernels import naive
 
 RANGE = st.sampled_from([1, 3, 1000, 2**40, 2**62])
 
@@ -40,7 +41,7 @@ def test_codes_far_away_do_not_wrap_into_the_table():
 def test_bits_are_those_of_living_positions(positions, seed):
     alive = np.random.default_rng(seed).integers(0, 2, 130).astype(np.uint8)
     words = np.zeros(3, np.uint64)
-    count = places.mark(np.array(positions, np.int64), alive, words)
+    count = places.mark(np.array(positions, np.int64), naive.words(alive), words)
     bits = np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little"))
     living = [p for p in positions if p >= 0 and alive[p]]
     assert bits.tolist() == sorted(set(living))

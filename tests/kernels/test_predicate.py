@@ -3,18 +3,28 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from hybridq.kernels import predicate
+from hybridq.kernels import buckets, predicate, select
 from tests.kernels import naive
 from tests.kernels.cases import FAST, INT64, NULL, programs, tables, trees
 
 
-def select(keys, arrays, alive=None, begin=0, end=None, zones=None):
+def few_buckets(keys):
+    return buckets.make_buckets(keys, np.argsort(keys, axis=1, kind="stable"), 5)
+
+
+def many_buckets(keys):
+    return buckets.make_buckets(keys, np.argsort(keys, axis=1, kind="stable"))
+
+
+def selected(keys, arrays, alive=None, begin=0, end=None, zones=None, in_buckets=naive.no_buckets):
     n = keys.shape[1]
     end = n if end is None else end
     alive = np.ones(n, np.uint8) if alive is None else alive
     zones = naive.no_zones(keys) if zones is None else zones
     out = np.empty(end - begin, np.int64)
-    found = predicate.select_passing(keys, zones, begin, end, alive, *arrays, out)
+    found = select.select_passing(
+        keys, zones, begin, end, naive.words(alive), *arrays, *in_buckets(keys), out
+    )
     return out[:found].tolist()
 
 
@@ -25,13 +35,15 @@ def check(table, program, arrays, data):
     expected = np.flatnonzero(passing & (table.alive != 0))
     expected = expected[(expected >= begin) & (expected < end)].tolist()
     for zones in (naive.zones(table.keys), naive.no_zones(table.keys)):
-        assert select(table.keys, arrays, table.alive, begin, end, zones) == expected
+        for how in (naive.no_buckets, few_buckets, many_buckets):
+            found = selected(table.keys, arrays, table.alive, begin, end, zones, how)
+            assert found == expected
 
     positions = table.rng.integers(0, table.n, 50) if table.n else np.empty(0, np.int64)
-    count = predicate.count_passing(table.keys, positions, *arrays)
+    count = select.count_passing(table.keys, positions, *arrays)
     assert count == passing[positions].sum()
     out = np.empty(len(positions), np.int64)
-    found = predicate.filter_positions(table.keys, positions, *arrays, out)
+    found = select.filter_positions(table.keys, positions, *arrays, out)
     assert out[:found].tolist() == positions[passing[positions]].tolist()
 
 
@@ -67,7 +79,7 @@ def test_sets_of_codes_of_every_size(data, codes):
     expected = np.flatnonzero(naive.passes(keys, program) & (alive > 0)).tolist()
     for zones in (naive.zones(keys), naive.no_zones(keys)):
         arrays = naive.program_arrays(program, codes=codes)
-        assert select(keys, arrays, alive, zones=zones) == expected
+        assert selected(keys, arrays, alive, zones=zones) == expected
 
 
 @pytest.mark.parametrize("count", [1, 63, 64])
@@ -84,11 +96,13 @@ def test_a_word_covers_the_rows_asked_for(count):
                 naive.zones(keys),
                 first,
                 count,
-                np.ones(192, np.uint8),
+                naive.words(np.ones(192)),
                 ops,
                 low,
                 high,
                 bits,
+                np.empty((1, 0), np.uint16),
+                np.empty((0, 3), np.int64),
                 np.empty(2, np.uint64),
                 np.empty(64, np.int64),
             )
@@ -100,7 +114,7 @@ def test_a_word_covers_the_rows_asked_for(count):
 def test_every_number_of_intervals(intervals):
     keys = np.arange(-5, 130).reshape(1, -1)
     program = [(0, [(10 * i, 10 * i + 3) for i in range(intervals)])]
-    found = select(keys, naive.program_arrays(program))
+    found = selected(keys, naive.program_arrays(program))
     assert keys[0, found].tolist() == [10 * i + j for i in range(intervals) for j in range(4)]
 
 
@@ -117,27 +131,22 @@ def test_every_number_of_intervals(intervals):
 def test_extreme_keys(interval, expected):
     keys = np.array([[NULL, NULL + 1, 0, INT64.max]])
     arrays = naive.program_arrays([(0, [interval])])
-    assert select(keys, arrays) == expected
-    assert predicate.count_passing(keys, np.arange(4), *arrays) == len(expected)
-
-
-def test_any_non_zero_byte_is_alive():
-    keys = np.empty((0, 4), np.int64)
-    alive = np.array([0, 1, 2, 255], np.uint8)
-    assert select(keys, naive.program_arrays([]), alive) == [1, 2, 3]
+    assert selected(keys, arrays) == expected
+    assert select.count_passing(keys, np.arange(4), *arrays) == len(expected)
 
 
 @pytest.mark.parametrize("intervals", [5, 33, 100, 1000])
 @pytest.mark.parametrize("alive_share", [1.0, 0.1])
 @pytest.mark.parametrize("zones", [naive.zones, naive.no_zones])
-def test_long_lists_of_values(intervals, alive_share, zones):
+@pytest.mark.parametrize("how", [naive.no_buckets, few_buckets, many_buckets])
+def test_long_lists_of_values(intervals, alive_share, zones, how):
     """Enough intervals to be searched, for all rows of a block or for each that is left."""
     rng = np.random.default_rng(intervals)
     n = 500
     keys = rng.integers(-50, 4 * intervals, (1, n))
     alive = (rng.random(n) < alive_share).astype(np.uint8)
     program = [(0, [(4 * i, 4 * i + i % 3) for i in range(intervals)])]
-    found = select(keys, naive.program_arrays(program), alive, zones=zones(keys))
+    found = selected(keys, naive.program_arrays(program), alive, zones=zones(keys), in_buckets=how)
     assert found == np.flatnonzero(naive.passes(keys, program) & (alive > 0)).tolist()
 
 
@@ -147,4 +156,4 @@ def test_the_deepest_program():
         program = [("and" if i % 2 else "or", [(0, [(i % 3, 5)]), *program])]
     keys = np.arange(100).reshape(1, -1) % 7
     expected = np.flatnonzero(naive.passes(keys, program)).tolist()
-    assert select(keys, naive.program_arrays(program)) == expected
+    assert selected(keys, naive.program_arrays(program)) == expected

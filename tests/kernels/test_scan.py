@@ -8,7 +8,7 @@ from hypothesis import given
 from hybridq.kernels import scan
 from hybridq.kernels.distance import COSINE, IP, L2
 from tests.kernels import naive
-from tests.kernels.cases import FAST, Table, programs, tables, vectors
+from tests.kernels.cases import FAST, Table, programs, some_buckets, tables, vectors
 
 METRICS = st.sampled_from([L2, COSINE, IP])
 NO_LADDER = np.empty(0)
@@ -39,8 +39,9 @@ def run_probe(
         lower,
         table.keys,
         naive.no_zones(table.keys),
-        table.alive,
+        naive.words(table.alive),
         *naive.program_arrays(list(program), table.n),
+        *some_buckets(table.keys),
         table.tie,
         radius,
         inclusive,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from hybridq.errors import DataError, OperationalError
-from udfs.image.models import Pixels
+from udfs.image.arrays import Pixels
 
 # Formats of photos and screenshots; among Pillow's others are some that start an interpreter.
 _WANTED = (
@@ -26,6 +27,7 @@ _WANTED = (
     *("TIFF", "JPEG2000", "PPM", "ICO"),
 )
 _ORIENTATION_TAG = 0x0112
+_LONGEST_PIXELS = 4096  # of a picture that a part is cut out of
 _Decoded = TypeVar("_Decoded")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -67,6 +69,31 @@ def squeezed(pixels: Pixels, side_pixels: int) -> Pixels:
     return np.array(
         image.resize((side_pixels, side_pixels), Image.Resampling.BICUBIC, reducing_gap=3.0)
     )
+
+
+def cropped(data: bytes, box: Sequence[float]) -> bytes:
+    """Return the part of a picture in the box (left, top, right, bottom), as a PNG file.
+
+    The box is in pixels of the upright picture. Raises DataError where it holds none of them.
+    """
+    pixels, reduction = decode_whole(data, _LONGEST_PIXELS)
+    height, width = pixels.shape[:2]
+    if len(box) != 4 or not all(isinstance(side, int | float) for side in box):
+        raise DataError(f"the box {list(box)} is not [left, top, right, bottom]")
+    left, top, right, bottom = (float(side) / reduction for side in box)
+    left, right = (min(max(side, 0), width) for side in (left, right))
+    top, bottom = (min(max(side, 0), height) for side in (top, bottom))
+    part = pixels[math.floor(top) : math.ceil(bottom), math.floor(left) : math.ceil(right)]
+    if not part.size or not (left < right and top < bottom):
+        raise DataError(f"the box {list(box)} holds nothing of {width} x {height} pixels")
+    return png(part)
+
+
+def png(pixels: Pixels) -> bytes:
+    """Return RGB pixels (h, w, 3) as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def _named(work: Callable[[bytes, int], _Decoded], data: bytes, pixels: int) -> _Decoded:

@@ -35,6 +35,8 @@ class Picture:
         self._pixels = pixels
         self._scale = 1.0
         self._squares: dict[int, Pixels] = {}
+        self.shared: dict[Any, Any] = {}
+        """What operators found that others need too, e.g. a network's features by its version."""
         self._lock = threading.Lock()
 
     def pixels(self) -> Pixels:

