@@ -70,8 +70,8 @@ def times() -> None:
     """Measure each model on an item of the tests."""
     photo = Picture((DATA / "astronaut.jpg").read_bytes())
     pixels = photo.pixels()
-    chip = faces.Faces()([photo])[0][0].picture
-    square = chip.square(150)[None]
+    face = faces.Faces()([photo])[0][0]
+    square = face.picture.square(150)[None]
     people = face_nets.age_gender()
     small = np.ascontiguousarray(square[:, 19:131, 19:131])
     clip = audio.decode((DATA / "allison-1.flac").read_bytes())
@@ -81,12 +81,12 @@ def times() -> None:
     rows: list[tuple[str, Callable[[], object]]] = [
         ("face detection, 640 px", lambda: centerface.detector().detect([pixels])),
         ("face detection, 320 px", lambda: centerface.detector().detect([pixels], side=320)),
-        ("face alignment and descriptor", lambda: faces.Descriptors()([chip])),
-        ("face descriptor, the net", lambda: face_nets.face_descriptor().embed(square)),
+        ("face alignment", lambda: faces.aligned(pixels, face.landmarks)),
+        ("face descriptor", lambda: face_nets.face_descriptor().embed(square)),
         ("gender and age", lambda: people.predict(small)),
         ("objects, 224 and 416 px", lambda: nanodet.detector().detect([pixels])),
         ("objects, 640 px besides", lambda: objects.Objects(side=640)([photo])),
-        ("ImageNet labels (pixels given)", lambda: imagenet.Labels()([photo])),
+        ("ImageNet labels", lambda: imagenet.Labels()([Picture(pixels=pixels)])),
         ("OCR, a sign of three lines, 700 x 280", lambda: ocr.reader().read(sign)),
         (
             "text feature, 12 words",
