@@ -60,7 +60,7 @@ class Context(Protocol):
         """Where to report rows done; `start` and `finish` are the engine's to call."""
 
     def setting(self, name: str) -> Any:
-        """Return the value of a setting, e.g. `on_bad_image`."""
+        """Return the value of a setting, e.g. `on_bad_input`."""
 
     def query(self, text: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a query, which sees what is committed, in batches.

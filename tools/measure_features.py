@@ -31,7 +31,7 @@ from udfs.open_analytic import fit
 
 TRAIN_ROWS = 10_000
 DIM = 1024
-WHITENINGS = (0.25, 0.5, 1.0)
+WHITENINGS = (0.1, 0.5)
 SCALES = {"efficientnet_lite0": (1.0, 160 / 224)}
 Matrix = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.int64]

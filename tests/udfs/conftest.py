@@ -54,7 +54,7 @@ class MemoryContext:
     def __init__(self) -> None:
         self.objects = Objects()
         self.progress = Counter()
-        self.settings: dict[str, str] = {"on_bad_image": "error"}
+        self.settings: dict[str, str] = {"on_bad_input": "error"}
 
     def setting(self, name: str) -> str:
         if name not in self.settings:

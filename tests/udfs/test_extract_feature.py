@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_read_is_named(con: hybridq.Connection, path: str)
     with pytest.raises(DataError, match="image 1 of this batch") as caught:
         one(con, "SELECT extract_feature(?)", path)
     assert repr(path) in caught.value.message
-    con.execute("SET on_bad_image = 'null'")
+    con.execute("SET on_bad_input = 'null'")
     assert one(con, "SELECT extract_feature(?)", path) is None
 
 
@@ -164,15 +164,15 @@ def test_bad_image_is_named(con: hybridq.Connection, context: Any, photos: list[
     with pytest.raises(DataError, match="cannot be used") as caught:
         one(con, "SELECT extract_feature(?)", BAD)
     assert "18 bytes, starts with 'GIF89a but n'" in caught.value.message
-    assert "on_bad_image" in str(caught.value.hint)
+    assert "on_bad_input" in str(caught.value.hint)
     with pytest.raises(DataError, match=r"image 3 of this batch \(300 bytes, starts with 0x8950"):
         Extractor(context).extract_feature(pictures(photos[0], None, photos[1][:300], BAD))
 
 
 def test_bad_image_as_null(con: hybridq.Connection, context: Any, photos: list[bytes]) -> None:
-    con.execute("SET on_bad_image = 'null'")
+    con.execute("SET on_bad_input = 'null'")
     assert one(con, "SELECT extract_feature(?)", BAD) is None
-    context.settings["on_bad_image"] = "null"
+    context.settings["on_bad_input"] = "null"
     mixed = [photos[n % 5] if n % 3 else BAD for n in range(20)]
     found = Extractor(context).extract_feature(pictures(*mixed)).to_pylist()
     assert [vector is None for vector in found] == [n % 3 == 0 for n in range(20)]
@@ -180,7 +180,7 @@ def test_bad_image_as_null(con: hybridq.Connection, context: Any, photos: list[b
 
 
 def test_progress_counts_every_row(context: Any, photos: list[bytes]) -> None:
-    context.settings["on_bad_image"] = "null"
+    context.settings["on_bad_input"] = "null"
     Extractor(context).extract_feature(pictures(*photos[:18], None, BAD))
     assert context.progress.done == 20
     Extractor(context).extract_feature(

@@ -99,7 +99,7 @@ def test_bad_input(analytic: hybridq.Connection) -> None:
     with pytest.raises(ProgrammingError, match="BLOB"):
         one(analytic, RUN, 7)
     assert one(analytic, RUN, None) is None
-    analytic.execute("SET on_bad_image = 'null'")
+    analytic.execute("SET on_bad_input = 'null'")
     assert one(analytic, RUN, b"nothing") is None
 
 

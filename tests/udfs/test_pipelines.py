@@ -190,7 +190,7 @@ def test_a_batch_goes_on_after_a_bad_row(analytic: hybridq.Connection, photos: l
     query = "SELECT id, open_analytic.pipeline_run('p', image) IS NULL FROM t ORDER BY id"
     with pytest.raises(DataError, match=r"image 10 of this batch \(10 bytes"):
         analytic.execute(query).fetchall()
-    analytic.execute("SET on_bad_image = 'null'")
+    analytic.execute("SET on_bad_input = 'null'")
     missing = [number for number, null in analytic.execute(query).fetchall() if null]
     assert missing == [9, 10, 11]
 

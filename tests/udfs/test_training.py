@@ -153,7 +153,7 @@ def test_rows_that_cannot_be_used(con: hybridq.Connection) -> None:
     query = "SELECT image, kind FROM items WHERE id >= 60 ORDER BY id"
     with pytest.raises(DataError, match=r"image 33 of the query \(10 bytes"):
         report(con, f"train_classifier('some', '{query}')")
-    con.execute("SET on_bad_image = 'null'")
+    con.execute("SET on_bad_input = 'null'")
     found = report(
         con, f"train_classifier('some', '{query}', held_out := 0.2)".replace("id >= 60", "id >= 59")
     )

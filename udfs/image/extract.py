@@ -98,11 +98,11 @@ class Extractor:
 
 def bad_input(context: Context, inputs: Inputs, row: int, error: Error) -> None:
     """Raise what is wrong with a row, naming it, unless the session wants NULL for such rows."""
-    if context.setting("on_bad_image") == "null":
+    if context.setting("on_bad_input") == "null":
         return
     raise DataError(
         f"{inputs.named(row)} cannot be used: {error.message}",
-        hint=error.hint or f"SET on_bad_image = 'null' to get NULL for such {inputs.noun}s",
+        hint=error.hint or f"SET on_bad_input = 'null' to get NULL for such {inputs.noun}s",
         row=row,
     ) from error
 

@@ -6,7 +6,7 @@
 
 The query is run by the function and sees what is committed. Its first column holds pictures (BLOB,
 or TEXT for paths) or vectors; its second, where labels are needed, labels. Rows with a NULL are
-left out, and with `SET on_bad_image = 'null'` so are pictures that cannot be used.
+left out, and with `SET on_bad_input = 'null'` so are pictures that cannot be used.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Training:
             "fit_whitening",
             self._whitening,
             _WHITENING,
-            (*_MODEL, "dim := 512", "whitening := 0.5"),
+            (*_MODEL, "dim := 512", "whitening := 0.1"),
         )
         for kind, drop in (("operator", self._drop_operator), ("model", self._drop_model)):
             registry.scalar(
