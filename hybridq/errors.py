@@ -7,6 +7,7 @@
         └── DatabaseError
             ├── DataError         a value cannot be used: wrong dimension, NaN, undecodable image
             ├── OperationalError  files, locks, memory, interrupts: the statement may be right
+            │   └── DamagedError  a file of an index is not as it was written
             ├── IntegrityError    a constraint forbids it
             ├── InternalError     a broken invariant of ours: please report it
             ├── ProgrammingError  the statement is wrong: syntax, unknown names, wrong options
@@ -67,6 +68,10 @@ class DataError(DatabaseError):
 
 class OperationalError(DatabaseError):
     """Something outside the statement went wrong: a file, a lock, memory, an interrupt."""
+
+
+class DamagedError(OperationalError):
+    """A file of an index is not as it was written; the index is rebuilt from its table."""
 
 
 class IntegrityError(DatabaseError):

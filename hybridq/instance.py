@@ -5,8 +5,6 @@
 
 One Instance exists per file and process; every Connection works on a DuckDB cursor of its own.
 An index is published by replacing `IndexState.snapshot`, one reference assignment under `lock`.
-Keys that committed writes changed are only queued (`pending`); the next reader folds them in.
-A segment that is missing or damaged is said once, and the index is rebuilt from its table.
 """
 
 from __future__ import annotations
@@ -16,42 +14,37 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
-from dataclasses import replace
+import uuid
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from hybridq import definition, extensions
-from hybridq.errors import (
-    Error,
-    OperationalError,
-    ProgrammingError,
-)
+from hybridq.errors import Error, OperationalError, ProgrammingError
 from hybridq.functions import Functions
 from hybridq.index import maintain
+from hybridq.index.delta import Change, fold
 from hybridq.index.ivf import IndexSpec, Snapshot
 from hybridq.index.locks import TableLocks
 from hybridq.index.measure import unit_costs
 from hybridq.index.state import IndexState
+from hybridq.merger import Merger
 from hybridq.nodes import CreateIndex
 from hybridq.pipelines import StoredObjects
 from hybridq.plan.calibration import calibrated
 from hybridq.plan.cost import REFERENCE
 from hybridq.progress import NoProgress, Progress
-from hybridq.segments import build_segment, load_part, recalibrate, remove_leftovers
+from hybridq.recovery import Recovery
+from hybridq.segments import Store, build_index, recalibrate, remove_leftovers
 from hybridq.storage import manifest, signature
 from hybridq.storage.database import open_duckdb
 from hybridq.storage.files import OsFiles
-from hybridq.storage.manifest import IndexRow, TableInfo
+from hybridq.storage.manifest import TableInfo
 
 log = logging.getLogger(__name__)
 
 MEMORY = ":memory:"
-_REBUILD_MIN_BYTES = 16 << 20
-_REBUILD_SHARE = 0.25
-
 _open: dict[str, Instance] = {}
 _open_lock = threading.Lock()
 
@@ -77,6 +70,17 @@ def open_instance(path: str, *, read_only: bool = False) -> Instance:
         return instance
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A change of an index that is logged, and what is published once it is committed."""
+
+    state: IndexState
+    snapshot: Snapshot
+    version: int
+    tx: uuid.UUID
+    rows: int
+
+
 class Instance:
     """See the module's text. `lock` guards indexes and their publication."""
 
@@ -86,7 +90,6 @@ class Instance:
         self.users = 1
         self.lock = threading.RLock()
         self.locks = TableLocks()
-        self.files = OsFiles()
         self.indexes: dict[str, IndexState] = {}
         self.unusable: dict[str, IndexSpec] = {}
         self._builds = itertools.count(1)
@@ -94,7 +97,7 @@ class Instance:
         self.notices: list[str] = []
         self.unit = REFERENCE
         self.calibrated = False
-        before = signature.signature(Path(path))
+        before = signature.signature(OsFiles(), Path(path))
         self.duck = open_duckdb(path, read_only=read_only)
         row = manifest.first_row(self.duck, "SELECT current_database()")
         self.catalog: str = row[0] if row is not None else ""
@@ -104,6 +107,8 @@ class Instance:
             self.directory = Path(self._temporary.name)
         else:
             self.directory = Path(path + ".hybridq")
+        self.store = Store(self.duck, OsFiles(), self.directory, self.lock)
+        self.merger = Merger(self, read_only=read_only)
         self.objects = StoredObjects(self.duck, read_only=read_only)
         self.functions = Functions(self.duck, self.objects)
         try:
@@ -111,8 +116,6 @@ class Instance:
                 if name in extensions.installed():
                     extensions.load(name)(self.functions)
             self._load(before)
-            if not self.read_only and self.path != MEMORY:
-                remove_leftovers(self.duck, self.files, self.directory)
         except BaseException:
             self.duck.close()
             raise
@@ -120,76 +123,32 @@ class Instance:
     # -- opening and closing --------------------------------------------------
 
     def _load(self, before: list[int]) -> None:
-        if not manifest.has_manifest(self.duck):
-            return
-        if not self.read_only:
-            manifest.create_manifest(self.duck)
-        for name in manifest.extensions(self.duck):
-            extensions.load(name)(self.functions)
-        costs = manifest.calibration(self.duck)
-        self.unit, self.calibrated = calibrated(costs), bool(costs)
-        trusted = self.path == MEMORY or before == signature.recorded(self.directory)
-        for row in manifest.indexes(self.duck):
-            spec = definition.spec_from_json(row.spec, self.catalog)
-            try:
-                self._load_index(row, spec, trusted=trusted)
-            except Error as error:
-                self._notice(f'{error.message}; index "{row.name}" is not used')
-                self.indexes.pop(row.name.lower(), None)
-                self.unusable[row.name.lower()] = spec
-
-    def _load_index(self, row: IndexRow, spec: IndexSpec, *, trusted: bool) -> None:
-        """Load one index; an Error leaves it unusable, and DuckDB answers exactly."""
-        if definition.unfit(spec, self.duck) is not None:
-            raise OperationalError(
-                f'index "{row.name}" no longer fits table {spec.schema}.{spec.table}'
-            )
-        try:
-            part, size = load_part(self.duck, spec, self.files, self.directory / row.segment)
-        except OperationalError as error:
-            if self.read_only:
-                raise
-            try:
-                self._rebuild(spec)
-            except Error as failure:
-                raise OperationalError(
-                    f"{error.message} and cannot be rebuilt: {failure.message}"
-                ) from failure
-            self._notice(f'{error.message}; index "{row.name}" was rebuilt from its table')
-            return
-        snapshot = Snapshot(spec=spec, parts=(part,), version=0, size_bytes=size)
-        state = IndexState(spec=spec, snapshot=snapshot, segment=row.segment)
-        self.indexes[spec.name.lower()] = state
-        log_keys = [f"k{i}" for i in range(spec.key_count)]
-        logged = self.duck.sql(
-            f"SELECT {', '.join(log_keys)} FROM {manifest.changes_table(spec.name)}"
-        ).to_arrow_table()
-        if logged.num_rows:
-            state.pending.append(maintain.plain_keys(logged, spec))
-            state.version += 1
-        if not trusted or row.duckdb_version != duckdb.__version__:
-            self._reconcile(state, same_hash=row.duckdb_version == duckdb.__version__)
-
-    def _reconcile(self, state: IndexState, *, same_hash: bool) -> None:
-        """Find what another program, or a crash, changed behind the index."""
-        if not same_hash and not self.read_only:
-            self._notice(
-                f'index "{state.name}" was built by another version of DuckDB; it is rebuilt'
-            )
-            self._rebuild(state.spec)
-            return
-        snapshot = self.snapshot(state)
-        keys = maintain.difference(self.duck, snapshot)
-        if keys is None:
-            return
-        if not self.read_only:
-            self.log_changes(self.duck, state, keys)
-        self.committed(state, keys)
-        self.snapshot(state)
-        self._notice(
-            f"{len(keys[0]):,} rows of {state.spec.schema}.{state.spec.table} were changed by "
-            f'another program; index "{state.name}" was brought up to date'
+        version = manifest.version(self.duck)
+        if manifest.has_table(self.duck, "extensions"):
+            for name in manifest.extensions(self.duck):
+                extensions.load(name)(self.functions)
+        if version == manifest.VERSION:
+            if not self.read_only:
+                manifest.create_manifest(self.duck)
+            costs = manifest.calibration(self.duck)
+            self.unit, self.calibrated = calibrated(costs), bool(costs)
+        trusted = self.path == MEMORY or before == signature.recorded(
+            self.store.files, self.directory
         )
+        recovery = Recovery(
+            self.store,
+            self.notice,
+            catalog=self.catalog,
+            read_only=self.read_only,
+            trusted=trusted,
+        )
+        found = recovery.run()
+        self.indexes |= found.indexes
+        self.unusable |= found.unusable
+        if found.verified and not self.read_only and self.path != MEMORY:
+            remove_leftovers(self.duck, self.store)
+        if self.indexes:
+            self.merger.wake()
 
     def close(self) -> None:
         """Leave the instance; the last user closes it."""
@@ -198,23 +157,34 @@ class Instance:
             if self.users > 0:
                 return
             _open.pop(self.path, None)
+        self.merger.close()
         self.objects.save()
         self.functions.close()
         self.indexes.clear()
         try:
             self.duck.close()
-            if self.path != MEMORY and not self.read_only and self.directory.exists():
+            files = self.store.files
+            written = self.path != MEMORY and not self.read_only
+            if written and files.stat(self.directory) is not None:
                 if self.unusable:
                     # Writes to its table were not captured.
-                    signature.forget(self.files, self.directory)
+                    signature.forget(files, self.directory)
                 else:
-                    signature.record(self.files, self.directory, Path(self.path))
+                    signature.record(files, self.directory, Path(self.path))
+        except Error as error:
+            # All is committed; without a signature the next open compares tables with indexes.
+            log.warning("the state of the indexes was not recorded: %s", error.message)
         finally:
             if self._temporary is not None:
                 shutil.rmtree(self._temporary.name, ignore_errors=True)
                 self._temporary.cleanup()
 
-    def _notice(self, message: str) -> None:
+    def states(self) -> list[IndexState]:
+        """Return the indexes that are open."""
+        return [*self.indexes.values()]
+
+    def notice(self, message: str) -> None:
+        """Say what the user should know of the database."""
         log.warning("%s", message)
         self.notices.append(message)
 
@@ -275,21 +245,25 @@ class Instance:
             self.epoch += 1
 
     def _build(self, duck: duckdb.DuckDBPyConnection, spec: IndexSpec, progress: Progress) -> None:
-        old = self.index_named(spec.name)
-        part, size, segment = build_segment(duck, spec, self.files, self.directory, progress)
+        old = manifest.segments(duck, spec.name) if manifest.version(duck) is not None else []
+        part, generation = build_index(duck, spec, self.store, progress)
         # No version comes twice, for an index dropped and made again neither.
         version = next(self._builds) << 32
-        snapshot = Snapshot(spec=spec, parts=(part,), version=version, size_bytes=size)
-        self.indexes[spec.name.lower()] = IndexState(
-            spec=spec, snapshot=snapshot, segment=segment, version=version
-        )
+        snapshot = Snapshot(spec=spec, parts=(part,), version=version, generation=generation)
+        self.indexes[spec.name.lower()] = IndexState(spec=spec, snapshot=snapshot, version=version)
         self.unusable.pop(spec.name.lower(), None)
-        if old is not None and (self.directory / old.segment).exists():
-            self.files.remove(self.directory / old.segment)
+        self.store.remove([row.segment for row in old])
 
     def _rebuild(self, spec: IndexSpec) -> None:
         with self.duck.cursor() as cursor:
             self._build(cursor, spec, NoProgress())
+
+    def rebuild_damaged(self, state: IndexState) -> None:
+        """Build a damaged index anew, unless someone writes its table: then it waits."""
+        with state.merging, self.lock:
+            if self.index_named(state.name) is state and state.writer is None:
+                self._rebuild(state.spec)
+                self.epoch += 1
 
     def reindex(self, name: str, progress: Progress) -> None:
         """Rebuild an index from its table."""
@@ -305,31 +279,33 @@ class Instance:
             raise ProgrammingError(
                 f'vector index "{name}" does not exist', hint=f"vector indexes: {known}"
             )
-        with self.lock, self.duck.cursor() as cursor:
+        with state.merging, self.lock, self.duck.cursor() as cursor:
             state.refuse_busy()
             self._build(cursor, state.spec, progress)
             self.epoch += 1
 
     def drop_index(self, duck: duckdb.DuckDBPyConnection, state: IndexState) -> None:
-        """Drop an index: from the manifest, then its file."""
-        with self.lock:
+        """Drop an index: from the manifest, then its files."""
+        with state.merging, self.lock:
             manifest.remove_index(duck, state.name)
             self.forget(state)
 
     def drop_unusable(self, duck: duckdb.DuckDBPyConnection, name: str) -> None:
-        """Drop an index that could not be loaded; its file goes at the next open."""
+        """Drop an index that could not be loaded; its files go at the next open."""
         with self.lock:
             spec = self.unusable.pop(name.lower())
             manifest.remove_index(duck, spec.name)
             self.epoch += 1
 
     def forget(self, state: IndexState) -> None:
-        """Take an index out of this instance, and its file away."""
+        """Take an index out of this instance, and its files away."""
         self.indexes.pop(state.name.lower(), None)
-        path = self.directory / state.segment
-        if path.exists():
-            self.files.remove(path)
+        self.store.remove([p.segment for p in state.snapshot.parts if p.segment is not None])
         self.epoch += 1
+
+    def merge(self, state: IndexState) -> None:
+        """Merge all parts of an index into one segment now."""
+        self.merger.run(state, whole=True)
 
     def calibrate(self, state: IndexState) -> None:
         """Measure the unit costs of this host on an index and keep them."""
@@ -343,58 +319,54 @@ class Instance:
 
     def recalibrate(self, state: IndexState, progress: Progress) -> None:
         """Calibrate the stopping rule of an index anew, on the rows it has now."""
-        recalibrate(self.duck, self.lock, state, progress)
+        with state.merging:
+            recalibrate(self.store, state, progress)
 
     # -- snapshots and changes ------------------------------------------------
 
     def snapshot(self, state: IndexState) -> Snapshot:
-        """Return the index as of its last commit, folding queued changes in first."""
-        with self.lock:
-            if state.pending:
-                with self.duck.cursor() as cursor:
-                    keys = maintain.distinct_keys(state.spec, state.pending)
-                    state.snapshot = maintain.apply_changes(
-                        cursor, state.snapshot, keys, state.version
-                    )
-                state.pending.clear()
-            return state.snapshot
+        """Return the index as of its last commit."""
+        return state.snapshot
 
-    def log_changes(
-        self, duck: duckdb.DuckDBPyConnection, state: IndexState, keys: Sequence[pa.Array]
-    ) -> None:
-        """Write changed keys to the index's log, in the caller's transaction."""
-        table = pa.table({f"k{i}": k for i, k in enumerate(keys)})
-        duck.register("__hybridq_log", table)
-        try:
-            duck.execute(
-                f"INSERT INTO {manifest.changes_table(state.name)} SELECT * FROM __hybridq_log"
-            )
-        finally:
-            duck.unregister("__hybridq_log")
+    def prepare(
+        self, duck: duckdb.DuckDBPyConnection, state: IndexState, change: Change
+    ) -> Prepared:
+        """Log a change in the caller's transaction, and make the snapshot it will publish.
 
-    def committed(self, state: IndexState, keys: list[pa.Array]) -> None:
-        """Queue the keys a committed transaction changed."""
-        with self.lock:
-            state.pending.append(keys)
-            state.version += 1
+        All that can fail is done here, before COMMIT; `lock` is held until it is published.
+        """
+        tx = manifest.new_transaction()
+        maintain.log_keys(duck, state.name, tx, change.keys)
+        version = state.version + 1
+        snapshot = fold(state.snapshot, change, version, state.busy)
+        return Prepared(state, snapshot, version, tx, len(change.keys[0]))
+
+    def publish(self, prepared: Prepared) -> None:
+        """Show a committed change."""
+        state = prepared.state
+        state.snapshot = prepared.snapshot
+        state.version = prepared.version
+        state.published = [*state.published, prepared.tx]
+        state.logged_rows += prepared.rows
+        self.merger.changed(state)
+
+    def found_damage(self, error: Error) -> None:
+        """Stop using the indexes whose files are damaged, say so once, and have them rebuilt."""
+        for state in [*self.indexes.values()]:
+            if state.damage is None and any(
+                p.unverified is not None and p.unverified.is_damaged for p in state.snapshot.parts
+            ):
+                state.damage = error.message
+                self.notice(f'{error.message}; index "{state.name}" is rebuilt from its table')
+        self.merger.wake()
+
+    def fell_back(self, table: TableInfo | None) -> None:
+        """Count a query of an indexed table that DuckDB answered."""
+        for state in self.indexes_of(table) if table is not None else ():
+            state.fallbacks += 1
 
     def written_beside(self, state: IndexState) -> None:
         """Take a new version after a write to other columns: what DuckDB said of rows is past."""
         with self.lock:
             state.version += 1
-            if not state.pending:
-                state.snapshot = replace(state.snapshot, version=state.version)
-
-    def rebuild_outgrown(self, state: IndexState, progress: Progress) -> None:
-        """Rebuild an index if much was written since its build; that stays in any case."""
-        if state.writer is not None or self.index_named(state.name) is not state:
-            return
-        snapshot = self.snapshot(state)
-        base = snapshot.live_rows - snapshot.delta_rows
-        delta_bytes = 4 * snapshot.delta_rows * state.spec.dim
-        if delta_bytes < _REBUILD_MIN_BYTES or snapshot.delta_rows < _REBUILD_SHARE * base:
-            return
-        try:
-            self.reindex(state.name, progress)
-        except Error as error:
-            self._notice(f'index "{state.name}" could not be rebuilt: {error.message}')
+            state.snapshot = replace(state.snapshot, version=state.version)

@@ -233,7 +233,8 @@ class Write:
     """INSERT, UPDATE, DELETE or MERGE of one table; `text` has no RETURNING appended yet.
 
     `assigned` are the columns that existing rows may get new values in, "*" standing for all;
-    `inserts_query` tells an INSERT of a query's rows that leaves existing rows alone.
+    `adds_only` tells an INSERT that leaves existing rows alone, `inserts_query` that its rows are
+    those of a query.
     """
 
     kind: str
@@ -241,6 +242,7 @@ class Write:
     text: str
     has_returning: bool
     assigned: frozenset[str]
+    adds_only: bool
     inserts_query: bool
     has_with: bool
     columns: tuple[str, ...] | None

@@ -87,7 +87,7 @@ class StoredObjects:
         if self._all_known:
             return
         with self._duck.cursor() as cursor:
-            if _exists(cursor):
+            if manifest.has_table(cursor, "objects"):
                 rows = cursor.execute(f"SELECT kind, name, options, data FROM {_TABLE}").fetchall()
                 self._known = {
                     (kind, name): StoredObject(json.loads(options), data)
@@ -119,12 +119,3 @@ class StoredObjects:
             log.info("objects are kept in memory for now: %s", error)
             return
         self._unsaved.clear()
-
-
-def _exists(duck: duckdb.DuckDBPyConnection) -> bool:
-    found = manifest.first_row(
-        duck,
-        "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'hybridq' "
-        "AND table_name = 'objects' AND NOT temporary AND database_name = current_database()",
-    )
-    return bool(found and found[0])

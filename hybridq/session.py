@@ -21,8 +21,18 @@ from typing import Any, assert_never
 
 import duckdb
 
-from hybridq.errors import Error, OperationalError, ProgrammingError
-from hybridq.exec import boundaries, dml, embedded, explain, forks, query, recall, statements
+from hybridq.errors import DamagedError, Error, OperationalError, ProgrammingError
+from hybridq.exec import (
+    boundaries,
+    dml,
+    embedded,
+    explain,
+    forks,
+    health,
+    query,
+    recall,
+    statements,
+)
 from hybridq.exec.deadline import Deadline
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
@@ -68,6 +78,7 @@ class Session:
     ) -> None:
         self.instance = instance
         recall.register(instance.functions, lambda: _helper(instance))
+        health.register(instance.functions, instance)
         self.duck = instance.new_session()
         self.settings = Settings()
         self.autocommit = autocommit
@@ -134,7 +145,11 @@ class Session:
         self.instance.functions.take_failure()
         shared = self.environment.note(statement)
         try:
-            return self._dispatch(statement, parameters)
+            try:
+                return self._dispatch(statement, parameters)
+            except DamagedError as error:
+                self.instance.found_damage(error)
+                return self._dispatch(statement, parameters)  # by DuckDB, exactly
         except (duckdb.Error, OSError, RuntimeError) as error:
             raise self.failed(error) from error
         except BaseException as error:

@@ -26,6 +26,7 @@ class Settings:
     image_precision: str = "auto"
     lock_timeout: int = 5000
     statement_timeout: int = 0
+    merge_memory: int = 1 << 30
 
 
 def _recall(value: Any) -> float:
@@ -64,6 +65,26 @@ def _shown_time(milliseconds: int) -> str:
     return f"{milliseconds}ms" if milliseconds else "0"
 
 
+_SIZES = {"b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
+
+
+def _bytes(value: Any) -> int:
+    text = str(value).strip().lower()
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = text[len(number) :].strip().replace("ib", "b") or "b"
+    count = _number(number)
+    if isinstance(value, bool) or count is None or unit not in _SIZES or not 0 < count < 1e15:
+        raise ValueError("bytes, or a size as '512MB', '2GB'")
+    return math.ceil(count * _SIZES[unit])
+
+
+def _shown_size(size: int) -> str:
+    for unit in ("gb", "mb", "kb"):
+        if size % _SIZES[unit] == 0:
+            return f"{size // _SIZES[unit]}{unit.upper()}"
+    return f"{size}B"
+
+
 def _number(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
@@ -91,6 +112,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "image_precision": _one_of("auto", "bf16", "fp32"),
     "lock_timeout": _milliseconds,
     "statement_timeout": _milliseconds,
+    "merge_memory": _bytes,
 }
 
 DESCRIPTIONS = {
@@ -102,6 +124,7 @@ DESCRIPTIONS = {
     "image_precision": "arithmetic of models a database has not used yet: auto, bf16 or fp32",
     "lock_timeout": "how long a write waits for another transaction that writes the table",
     "statement_timeout": "how long a statement may run before it is cancelled; 0 is no limit",
+    "merge_memory": "what a merge of an index may hold in memory, for all connections",
 }
 
 
@@ -125,7 +148,7 @@ def is_of_search(name: str) -> bool:
     """Tell whether a setting is about searches alone: no expression's value depends on it."""
     return _bare(name) in (
         *("recall", "nprobe", "plan", "calibration"),
-        *("lock_timeout", "statement_timeout"),
+        *("lock_timeout", "statement_timeout", "merge_memory"),
     )
 
 
@@ -165,6 +188,8 @@ def value_text(settings: Settings, name: str) -> str:
     value = getattr(settings, _known(name))
     if _CHECKS[_bare(name)] is _milliseconds:
         return _shown_time(value)
+    if _CHECKS[_bare(name)] is _bytes:
+        return _shown_size(value)
     return "auto" if value is None else str(value)
 
 

@@ -20,8 +20,9 @@ from hybridq.exec.result import Result
 from hybridq.exec.values import as_vector
 from hybridq.exec.where import key_of
 from hybridq.index.counters import Counters
+from hybridq.index.hits import Hits, column_values, merge
 from hybridq.index.ivf import Int64s, Snapshot
-from hybridq.index.search import Search, gather_part, scan_part_within
+from hybridq.index.search import Effort, Search, gather_part, scan_parts
 from hybridq.nodes import Metric, Parameter, QueryValue
 from hybridq.plan.physical import Decision, Fused, Prefilter
 
@@ -33,7 +34,7 @@ _DISTANCE, _NEGATED = -1, -2
 
 def _validity(session: Host, snapshot: Snapshot) -> tuple[object, ...]:
     # Objects that are replaced when they change; compared by identity first.
-    return (snapshot.version, session.environment.token, session.settings, session.instance.unit)
+    return (snapshot.stamp, session.environment.token, session.settings, session.instance.unit)
 
 
 def answer_again(session: Host, prepared: Prepared, parameters: Parameters) -> Result | None:
@@ -45,7 +46,7 @@ def answer_again(session: Host, prepared: Prepared, parameters: Parameters) -> R
         return None
     find = kept.known.get(key_of([parameters[i] for i in kept.where_at]))
     given = parameters[kept.vector_at]
-    if find is None or given is None or prepared.state.stale:
+    if find is None or given is None or prepared.state.stale or prepared.state.damage is not None:
         return None
     snapshot = session.instance.snapshot(prepared.state)
     if snapshot is not kept.snapshot or kept.valid_for != _validity(session, snapshot):
@@ -57,19 +58,17 @@ def answer_again(session: Host, prepared: Prepared, parameters: Parameters) -> R
         return None
     if spec.metric is Metric.COSINE and not vector.any():
         return None
-    found = find(Search(query=vector, k=kept.k))
-    if found is None or len(found[0]) < kept.k:
+    hits = find(Search(query=vector, k=kept.k))
+    if hits is None or len(hits) < kept.k:
         return None
-    distance, position = found
-    part = snapshot.parts[0]
     columns: list[list[Any]] = []
     for column in kept.columns:
         if column >= 0:
-            columns.append(part.values(column, position))
+            columns.append(column_values(snapshot, hits, column))
         elif column == _DISTANCE:
-            columns.append(distance.tolist())
+            columns.append(hits.distance.tolist())
         else:
-            columns.append((-distance).tolist())
+            columns.append((-hits.distance).tolist())
     return Result(kept.fields, list(zip(*columns, strict=True)))
 
 
@@ -87,7 +86,7 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
         or topk.radius is not None
         or prepared.sort_columns
         or not bound.compiled
-        or len(snapshot.parts) != 1
+        or any(part.unverified is not None for part in snapshot.parts)
         or not isinstance(plan, Fused | Prefilter)
         # Where a decision depends on the vector, it is not the first one that was made.
         or bound.where.decisions.get(bound.wanted) is not decision
@@ -133,21 +132,35 @@ def _column(output: object) -> int:
 
 
 def _finder(bound: BoundTopK, plan: Fused | Prefilter, kept: Again) -> Finder | None:
-    part, program = bound.snapshot.parts[0], bound.programs[0]
+    snapshot, programs = bound.snapshot, bound.programs
     counters = _Uncounted()
     if isinstance(plan, Prefilter):
         if plan.estimated_rows > _KEPT_POSITIONS:
             return None
-        positions = positions_of(part, program, plan.source)
-        kept.positions += len(positions)
-        return lambda search: gather_part(part, positions, search, counters)
+        pairs = zip(snapshot.parts, programs, strict=True)
+        chosen = [positions_of(part, program, plan.source) for part, program in pairs]
+        kept.positions += sum(map(len, chosen))
+
+        def gather(search: Search) -> Hits:
+            together = zip(snapshot.parts, chosen, strict=True)
+            found = [gather_part(part, p, search, counters) for part, p in together]
+            return merge(snapshot, found, search.k)
+
+        return gather
     if plan.target is None:
         return None  # threads may share it
-    share, target, nprobe = max(plan.estimated_share, 1e-9), plan.target, plan.nprobe
-    most = part.nlist if plan.max_lists is None else min(plan.max_lists, part.nlist)
-    return lambda search: scan_part_within(
-        part, program, search, counters, share=share, target=target, nprobe=nprobe, max_lists=most
+    effort = Effort(
+        share=max(plan.estimated_share, 1e-9),
+        target=plan.target,
+        nprobe=plan.nprobe,
+        max_lists=plan.max_lists,
     )
+
+    def scan(search: Search) -> Hits | None:
+        found = scan_parts(snapshot.parts, programs, search, counters, effort)
+        return None if found is None else merge(snapshot, found, search.k)
+
+    return scan
 
 
 class _Uncounted(Counters):

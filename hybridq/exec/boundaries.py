@@ -20,9 +20,12 @@ def begin(session: Host, *, explicit: bool, writes: Writes = tuple) -> Transacti
     """
     session.transaction = transaction = Transaction(explicit=explicit)
     try:
-        for state in writes():
+        states = writes()
+        for state in states:
             transaction.lock(state, session)
-        tx.begin(session.duck, transaction, session.instance)
+        # A statement of its own that has its tables sees no other state of them than we pin here.
+        pins = explicit or not states
+        tx.begin(session.duck, transaction, session.instance, pins=pins)
     except BaseException:
         rollback(session)
         raise
@@ -33,13 +36,11 @@ def commit(session: Host, transaction: Transaction) -> None:
     """Commit, or roll back whatever prevents it."""
     with home(session) if transaction.states else contextlib.nullcontext():
         try:
-            changed = tx.commit(session.duck, transaction, session.instance)
+            tx.commit(session.duck, transaction, session.instance)
         except BaseException:
             rollback(session)
             raise
     session.transaction = None
-    for state in changed:
-        session.instance.rebuild_outgrown(state, session.progress)
 
 
 def rollback(session: Host) -> None:

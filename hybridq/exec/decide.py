@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable
 
 from hybridq.exec.bind import BoundTopK
-from hybridq.index.ivf import Ladder
+from hybridq.index.ladder import Ladder
 from hybridq.index.measure import LEAST_DIM
 from hybridq.index.selectivity import local_share
 from hybridq.plan.choose import choose
@@ -76,7 +76,7 @@ def statistics(
     known = bound.where.selectivity
     return Statistics(
         rows=bound.snapshot.live_rows,
-        delta_rows=bound.snapshot.delta_rows,
+        delta_rows=bound.snapshot.flat_rows,
         dim=max(bound.spec.dim, LEAST_DIM),
         nlist=base.nlist,
         leaves=bound.programs[0].leaves,

@@ -125,9 +125,9 @@ def _tracked(session: Host, statement: Passthrough, text: str, given: Any) -> Re
         for state, before in zip(tracking.states, inserted, strict=True):
             if transaction.has_dropped(state):
                 continue
-            keys = before.keys(result.rowcount) if tracking.opaque is None else None
-            if keys is not None:
-                transaction.record(state, keys)
+            captured = before.rows(result.rowcount) if tracking.opaque is None else None
+            if captured is not None:
+                transaction.record(state, captured)
                 continue
             check_table(session.duck, state.spec)
             transaction.record_opaque(state)
@@ -173,7 +173,7 @@ def _run_write(session: Host, write: Write, text: str, given: Any) -> Result:
         transaction.beside.update(state.name for state in now.beside)
         if not now.states:
             return _run_plain(session, write, text, given)
-        captured = run_captured(session.duck.execute, write, text, given, now.states, transaction)
+        captured = run_captured(session.duck, write, text, given, now.states, transaction)
         return Result(captured.fields, captured.rows, rowcount=captured.count)
 
     return session.in_transaction(work, lambda: written_by(session, write))

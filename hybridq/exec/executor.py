@@ -19,16 +19,16 @@ from hybridq.exec.bind import BoundTopK
 from hybridq.exec.where import Completed
 from hybridq.index.bitmaps import bitmap_of
 from hybridq.index.counters import Counters
-from hybridq.index.hits import Hits, merge, sort_ties
+from hybridq.index.hits import Hits, merge, sort_ties, verify
 from hybridq.index.ivf import Float32s, Int64s, Part
 from hybridq.index.programs import Program, assemble
 from hybridq.index.search import (
+    Effort,
     Search,
     gather_part,
     positions_by_mask,
     positions_by_permutation,
-    scan_part,
-    scan_part_within,
+    scan_parts,
     without_distance,
 )
 from hybridq.index.selectivity import narrowest
@@ -72,6 +72,7 @@ def execute(plan: PhysicalPlan, bound: BoundTopK, table: Table, run: Run) -> Hit
         if not bounded:
             hits = execution.append_without_distance(hits)
     hits = hits.cut(bound.offset, bound.wanted)
+    verify(bound.snapshot, hits)
     run.rows = len(hits)
     run.seconds = time.perf_counter() - start
     return hits
@@ -132,19 +133,10 @@ class _Execution:
         nprobe: int | None,
         bounds: bool = True,
     ) -> Found:
-        return [
-            scan_part(
-                part,
-                program,
-                search,
-                self._run.counters,
-                share=share,
-                target=target,
-                nprobe=nprobe,
-                use_bounds=bounds,
-            )
-            for part, program in zip(self._bound.snapshot.parts, programs, strict=True)
-        ]
+        effort = Effort(share=share, target=target, nprobe=nprobe, use_bounds=bounds)
+        found = scan_parts(self._bound.snapshot.parts, programs, search, self._run.counters, effort)
+        assert found is not None, "every list is allowed"
+        return found
 
     def _fused(self, plan: Fused, search: Search) -> Found:
         bound = self._bound
@@ -154,22 +146,13 @@ class _Execution:
             return self._scan(
                 bound.programs, search, share=share, target=plan.target, nprobe=plan.nprobe
             )
-        found: Found = []
-        for part, program in zip(bound.snapshot.parts, bound.programs, strict=True):
-            scanned = scan_part_within(
-                part,
-                program,
-                search,
-                self._run.counters,
-                share=share,
-                target=plan.target,
-                nprobe=plan.nprobe,
-                max_lists=min(plan.max_lists, part.nlist),
-            )
-            if scanned is None:
-                self._run.switched = True
-                return self._gather(plan.otherwise.source, search)
-            found.append(scanned)
+        effort = Effort(
+            share=share, target=plan.target, nprobe=plan.nprobe, max_lists=plan.max_lists
+        )
+        found = scan_parts(bound.snapshot.parts, bound.programs, search, self._run.counters, effort)
+        if found is None:
+            self._run.switched = True
+            return self._gather(plan.otherwise.source, search)
         return found
 
     def _bitmap(self, plan: Bitmap, search: Search) -> Found:

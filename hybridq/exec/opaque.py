@@ -133,7 +133,7 @@ def kept_bitmap(session: Host, bound: BoundTopK) -> tuple[Asked, Bitmap] | None:
     """Return a bitmap that is at hand, and what it answers."""
     for asked in _both(session, bound):
         if asked.key is not None:
-            found = bound.prepared.state.bitmaps.get(asked.key, bound.snapshot.version)
+            found = bound.prepared.state.bitmaps.get(asked.key, bound.snapshot.stamp)
             if found is not None:
                 return asked, found
     return None

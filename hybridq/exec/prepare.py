@@ -15,8 +15,8 @@ from hybridq.exec.result import Field
 from hybridq.exec.values import count_of
 from hybridq.exec.where import Wheres
 from hybridq.index.attributes import Kind
-from hybridq.index.hits import SortColumn
-from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Snapshot
+from hybridq.index.hits import Hits, SortColumn
+from hybridq.index.ivf import IndexSpec, Snapshot
 from hybridq.index.search import Search
 from hybridq.index.state import IndexState
 from hybridq.nodes import (
@@ -93,7 +93,7 @@ class IfSameQuery:
 Source: TypeAlias = FromIndex | TheDistance | FromTable
 
 
-Finder: TypeAlias = Callable[[Search], tuple[Float32s, Int64s] | None]
+Finder: TypeAlias = Callable[[Search], Hits | None]
 
 
 @dataclass(slots=True)

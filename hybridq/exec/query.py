@@ -47,6 +47,8 @@ def run_topk(session: Host, topk: TopK, parameters: Parameters) -> Result:
         if answered is not None:
             remember(session, bound, decision)
             return Result(answered[0], answered[1])
+    elif bound is None:
+        session.instance.fell_back(session.describe(topk.table))
     return _fallback(session, topk, values)
 
 
@@ -122,6 +124,8 @@ def bind_topk(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK
 def not_usable(session: Host, prepared: Prepared) -> Unbound | None:
     """Tell why the index has not the rows that the session sees, None if it has them."""
     state, transaction = prepared.state, session.transaction
+    if state.damage is not None:
+        return Unbound(f'index "{state.name}" is damaged and being rebuilt')
     if transaction is None:
         if not state.stale or replay(state, session.instance):
             return None

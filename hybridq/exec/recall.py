@@ -136,7 +136,10 @@ def _measure(
     if recall is not None:
         with_setting(session.settings, "recall", recall)  # raises for what is none
     topk = _topk(session, state, k, condition, recall)
-    return _Measurement(session, state, topk).run(progress, queries, k)
+    measured = _Measurement(session, state, topk).run(progress, queries, k)
+    if condition is None:
+        state.measured = measured.recall
+    return measured
 
 
 def _topk(

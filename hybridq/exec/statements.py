@@ -27,6 +27,7 @@ from hybridq.nodes import (
     quote,
 )
 from hybridq.settings import (
+    Settings,
     is_setting,
     listing,
     value_text,
@@ -143,16 +144,22 @@ def create_extension(session: Host, node: CreateExtension) -> Result:
 def set_setting(session: Host, node: SetSetting) -> Result:
     """SET of ours changes the session; others are DuckDB's."""
     if is_setting(node.name):
-        session.settings = with_setting(session.settings, node.name, node.value)
+        _use(session, with_setting(session.settings, node.name, node.value))
         return Result(None, [])
     session.run_verbatim(node.text).drain()
     return Result(None, [])
 
 
+def _use(session: Host, settings: Settings) -> None:
+    if settings.merge_memory != session.settings.merge_memory:
+        session.instance.merger.memory_bytes = settings.merge_memory
+    session.settings = settings
+
+
 def reset_setting(session: Host, node: ResetSetting) -> Result:
     """RESET of ours goes back to the default; others are DuckDB's."""
     if is_setting(node.name):
-        session.settings = without_setting(session.settings, node.name)
+        _use(session, without_setting(session.settings, node.name))
         return Result(None, [])
     session.run_verbatim(node.text).drain()
     return Result(None, [])

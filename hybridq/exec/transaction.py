@@ -24,13 +24,14 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 import duckdb
-import pyarrow as pa
 
 from hybridq.errors import Error, OperationalError
 from hybridq.index import maintain
+from hybridq.index.capture import Captured, change_of
+from hybridq.index.delta import fold
 from hybridq.index.ivf import Snapshot
 from hybridq.index.state import IndexState
-from hybridq.instance import Instance
+from hybridq.instance import Instance, Prepared
 from hybridq.progress import Cancellable
 from hybridq.settings import Settings
 from hybridq.storage import manifest
@@ -60,17 +61,17 @@ class Writer(Protocol):
 class Pin:
     """One index as a transaction began with it, and as it changed it since.
 
-    `view` is what its queries search, made when one needs it; the rows of `unseen` keys may be old
-    in it. `changes` are all keys to log, `opaque` tells that there are more that nobody recorded.
+    `view` is what its queries search, made when one needs it; the rows of `unseen` writes may be
+    old in it. `changes` are all writes to log, `opaque` tells that there are more that nobody
+    recorded.
     """
 
     state: IndexState
     version: int
     snapshot: Snapshot
-    pending: tuple[list[pa.Array], ...]
     view: Snapshot | None = None
-    unseen: list[list[pa.Array]] = field(default_factory=list)
-    changes: list[list[pa.Array]] = field(default_factory=list)
+    unseen: list[Captured] = field(default_factory=list)
+    changes: list[Captured] = field(default_factory=list)
     opaque: bool = False
 
 
@@ -116,12 +117,12 @@ class Transaction:
         timeout_seconds = session.settings.lock_timeout / 1000
         session.instance.locks.acquire(table, self, timeout_seconds, session.progress.check)
 
-    def record(self, state: IndexState, keys: list[pa.Array]) -> None:
-        """Remember keys that a statement changed."""
+    def record(self, state: IndexState, captured: Captured) -> None:
+        """Remember rows that a statement changed."""
         pin = self.pins.get(state.name)
         if pin is not None:
-            pin.changes.append(keys)
-            pin.unseen.append(keys)
+            pin.changes.append(captured)
+            pin.unseen.append(captured)
 
     def record_opaque(self, state: IndexState) -> None:
         """Remember that a statement changed rows nobody knows."""
@@ -142,16 +143,18 @@ class Transaction:
         return any(dropped.name == state.name for dropped in self.dropped)
 
 
-def begin(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: Instance) -> None:
-    """Begin in DuckDB; its snapshot and ours are of the same moment."""
+def begin(
+    duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: Instance, *, pins: bool
+) -> None:
+    """Begin in DuckDB; if it `pins`, its snapshot and ours are of the same moment."""
     with instance.lock:
         states = [s for s in instance.indexes.values() if not s.stale or replay(s, instance)]
         duck.execute("BEGIN")
-        # DuckDB takes its snapshot when a statement first touches the file; SELECT 1 does not.
-        duck.execute("SELECT txid_current()").fetchall()
+        if pins:
+            # DuckDB takes its snapshot when a statement first touches the file; SELECT 1 does not.
+            duck.execute("SELECT txid_current()").fetchall()
         for state in states:
-            pin = Pin(state, state.version, state.snapshot, tuple(state.pending))
-            transaction.pins[state.name] = pin
+            transaction.pins[state.name] = Pin(state, state.version, state.snapshot)
 
 
 def view(
@@ -163,15 +166,14 @@ def view(
         _resolve(duck, pin, instance)
     snapshot = _base(pin, instance)
     if pin.unseen:
-        keys = maintain.distinct_keys(snapshot.spec, pin.unseen)
-        snapshot = maintain.apply_changes(duck, snapshot, keys, -next(_PRIVATE))
+        snapshot = fold(snapshot, change_of(duck, snapshot, pin.unseen), -next(_PRIVATE))
         pin.view = snapshot
         pin.unseen.clear()
     return snapshot
 
 
 def _base(pin: Pin, instance: Instance) -> Snapshot:
-    """Return the snapshot in which only the rows of `unseen` keys may be old."""
+    """Return the snapshot in which only the rows of `unseen` writes may be old."""
     if pin.view is None:
         with instance.lock:
             state = pin.state
@@ -179,9 +181,7 @@ def _base(pin: Pin, instance: Instance) -> Snapshot:
             if attached and state.version == pin.version:
                 pin.view = instance.snapshot(state)
         if pin.view is None:
-            # Others committed since: what was not folded in then is read from our own snapshot.
-            pin.view = pin.snapshot
-            pin.unseen[:0] = pin.pending
+            pin.view = pin.snapshot  # others committed since
     return pin.view
 
 
@@ -190,17 +190,21 @@ def _resolve(duck: duckdb.DuckDBPyConnection, pin: Pin, instance: Instance) -> N
     keys = maintain.difference(duck, _base(pin, instance))
     pin.unseen.clear()
     if keys is not None:
-        pin.unseen.append(keys)
-        pin.changes.append(keys)
+        pin.unseen.append(Captured(keys, None))
+        pin.changes.append(Captured(keys, None))
     pin.opaque = False
 
 
-def commit(
-    duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: Instance
-) -> list[IndexState]:
-    """Commit: find what opaque writes changed, log it, COMMIT, publish. Returns changed indexes."""
+def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: Instance) -> None:
+    """Commit: find what opaque writes changed, log it, COMMIT, publish."""
+    # Rows are coded before the lock is taken.
+    coded = {
+        name: change_of(duck, pin.state.snapshot, pin.changes)
+        for name, pin in transaction.pins.items()
+        if pin.changes and not pin.opaque
+    }
     with instance.lock:
-        logged: list[tuple[IndexState, list[pa.Array]]] = []
+        logged: list[Prepared] = []
         beside: list[IndexState] = []
         for name, state in transaction.states.items():
             if not _logs(transaction, state, instance):
@@ -210,15 +214,14 @@ def commit(
             if was_opaque:
                 _resolve(duck, pin, instance)
             if pin.changes:
-                keys = maintain.distinct_keys(state.spec, pin.changes)
-                instance.log_changes(duck, state, keys)
-                logged.append((state, keys))
+                change = coded.get(name) or change_of(duck, state.snapshot, pin.changes)
+                logged.append(instance.prepare(duck, state, change))
             elif was_opaque or name in transaction.beside:
                 beside.append(state)
         younger: list[IndexState] = []
         if transaction.wrote or transaction.states:
             younger = [s for s in instance.indexes.values() if not _known(transaction, s)]
-        touched = [*(s for s, _ in logged), *beside, *younger, *transaction.dropped]
+        touched = [*(p.state for p in logged), *beside, *younger, *transaction.dropped]
         doubtful = [state for state in touched if not state.stale]
         for state in doubtful:
             state.stale = True
@@ -231,8 +234,8 @@ def commit(
             raise
         if transaction.changed_schema:
             instance.epoch += 1  # what others looked up meanwhile was the schema before
-        for state, keys in logged:
-            instance.committed(state, keys)
+        for prepared in logged:
+            instance.publish(prepared)
         for state in beside:
             instance.written_beside(state)
         for state in transaction.dropped:
@@ -241,7 +244,6 @@ def commit(
         for state in doubtful:
             state.stale = False
     release(transaction, instance)
-    return [state for state, _ in logged]
 
 
 def _known(transaction: Transaction, state: IndexState) -> bool:
@@ -280,10 +282,10 @@ def _find_missed(
     duck: duckdb.DuckDBPyConnection, states: Iterable[IndexState], instance: Instance
 ) -> None:
     for state in states:
-        keys = maintain.difference(duck, instance.snapshot(state))
+        keys = maintain.difference(duck, state.snapshot)
         if keys is not None:
-            instance.log_changes(duck, state, keys)
-            instance.committed(state, keys)
+            change = maintain.read_change(duck, state.snapshot, keys)
+            instance.publish(instance.prepare(duck, state, change))
         else:
             instance.written_beside(state)
 

@@ -71,7 +71,7 @@ class Wheres:
     names: tuple[str, ...]
     collated: bool
     _known: dict[_Key, Where] = field(default_factory=dict)
-    _valid_for: tuple[int, object] = (-1, None)
+    _valid_for: tuple[object, object] = (None, None)
 
     def bound(
         self,
@@ -86,7 +86,7 @@ class Wheres:
         key = key_of(values)
         if key is None:
             return self._bind(snapshot, conjuncts, parameters, evaluator)
-        valid_for = (snapshot.version, environment)
+        valid_for = (snapshot.stamp, environment)
         if self._valid_for != valid_for:
             self._known.clear()
             self._valid_for = valid_for

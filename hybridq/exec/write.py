@@ -1,7 +1,8 @@
-"""INSERT, UPDATE and DELETE of an indexed table: run, checked, and their keys captured.
+"""INSERT, UPDATE and DELETE of an indexed table: run, checked, and their rows captured.
 
-The statement runs verbatim with `RETURNING key` appended. In the same transaction its vectors are
-checked (dimension, finite), so that what an index could not hold never commits.
+The statement runs verbatim, and RETURNING is appended to it with what the index keeps of a row. In
+the same transaction its vectors are checked (dimension, finite), so that what an index could not
+hold never commits.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import pyarrow as pa
 from hybridq.errors import Error
 from hybridq.exec.result import Field, Row
 from hybridq.exec.transaction import Transaction
-from hybridq.index.attributes import cannot_hold, reserved_value
+from hybridq.index import maintain
+from hybridq.index.attributes import Kind, cannot_hold, reserved_value
+from hybridq.index.capture import Captured
 from hybridq.index.ivf import IndexSpec
-from hybridq.index.maintain import key_arrays, plain_keys
+from hybridq.index.maintain import arrow_type, key_arrays, plain_keys
 from hybridq.index.rows import not_finite, shown_key, wrong_dimension
 from hybridq.index.state import IndexState
 from hybridq.nodes import Write, quote
@@ -37,36 +40,134 @@ class Written:
 
 
 def run_captured(
-    execute: Execute,
+    duck: duckdb.DuckDBPyConnection,
     write: Write,
     text: str,
     parameters: Any,
     states: Sequence[IndexState],
     transaction: Transaction,
 ) -> Written:
-    """Run a write of a table with indexes and record the keys it changed."""
+    """Run a write of a table with indexes and record the rows it changed."""
     items: list[str] = []
-    slots: list[tuple[IndexState, int, int]] = []
+    slots: list[_Slot] = []
     for state in states:
-        slots.append((state, len(items), len(items) + state.spec.key_count))
-        items.extend(quote(c.name) for c in state.spec.key_columns)
-        items.append("NULL" if write.kind == "DELETE" else _check(state.spec))
+        slot = _slot(state.spec, write, len(items))
+        items.extend(slot.items)
+        slots.append(slot)
     appended = ", ".join(f"{item} AS __hybridq_{i}" for i, item in enumerate(items))
     body = text.rstrip().rstrip(";")
     joiner = ", " if write.has_returning else " RETURNING "
-    duck = execute(body + "\n" + joiner + appended, parameters)
-    description = duck.description or []
-    rows: list[Row] = duck.fetchall()
-    width = len(description) - len(items)
-    for state, start, stop in slots:
-        _refuse_bad(execute, state.spec, rows, width + start, width + stop)
-        if rows:
-            keys = [row[width + start : width + stop] for row in rows]
-            transaction.record(state, key_arrays(state.spec, keys))
-    if not write.has_returning:
-        return Written(None, [], len(rows))
-    fields = tuple(Field(d[0], str(d[1])) for d in description[:width])
-    return Written(fields, [row[:width] for row in rows], len(rows))
+    text = body + "\n" + joiner + appended
+    if write.has_returning or write.single_values is not None:
+        result = duck.execute(text, parameters)
+        description = result.description or []
+        rows: list[Row] = result.fetchall()
+        width = len(description) - len(items)
+        for state, slot in zip(states, slots, strict=True):
+            own = [row[width + slot.start : width + slot.start + len(slot.items)] for row in rows]
+            if slot.whole:
+                own = [(*row[:-1], _verdict(slot.spec, row)) for row in own]
+            _refuse_bad(duck.execute, slot.spec, own)
+            if own:
+                transaction.record(state, _captured_rows(slot, write, own))
+        if not write.has_returning:
+            return Written(None, [], len(rows))
+        fields = tuple(Field(d[0], str(d[1])) for d in description[:width])
+        return Written(fields, [row[:width] for row in rows], len(rows))
+    table = duck.sql(text, params=parameters).to_arrow_table()
+    for state, slot in zip(states, slots, strict=True):
+        own_table = table.select(range(slot.start, slot.start + len(slot.items)))
+        _refuse_bad_columns(duck.execute, slot.spec, own_table)
+        if own_table.num_rows:
+            transaction.record(state, _captured_columns(slot, write, own_table))
+    return Written(None, [], table.num_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """What RETURNING gives for one index, from column `start`: its `names`, the verdict last.
+
+    Without `whole` rows only the key is returned.
+    """
+
+    spec: IndexSpec
+    start: int
+    items: list[str]
+    names: list[str]
+    whole: bool
+    fresh: bool
+
+
+_PLAIN = (Kind.INTEGER, Kind.UBIGINT, Kind.BOOLEAN, Kind.FLOAT, Kind.DOUBLE, Kind.TEXT)
+"""Kinds whose values Python's objects hold without loss."""
+
+
+def _slot(spec: IndexSpec, write: Write, start: int) -> _Slot:
+    columns = maintain.row_columns(spec)
+    # Vectors of many rows are not for Python's lists.
+    whole = write.kind in ("INSERT", "UPDATE")
+    whole = whole and (write.single_values is not None or not write.has_returning)
+    by_row = write.has_returning or write.single_values is not None
+    if by_row:
+        whole = whole and all(c.type.kind in _PLAIN for c in spec.columns)
+    if not whole:
+        columns = columns[: spec.key_count]
+    # Whole rows that come as Python's values are checked as such.
+    verdict = "NULL" if write.kind == "DELETE" or (whole and by_row) else _check(spec)
+    items = [*(expression for expression, _ in columns), verdict]
+    names = [*(name for _, name in columns), "verdict"]
+    fresh = write.adds_only
+    return _Slot(spec, start, items, names, whole, fresh)
+
+
+def _verdict(spec: IndexSpec, row: Row) -> int | None:
+    """Return what `_check` would of a whole row."""
+    for i, column in enumerate(spec.columns):
+        reserved = reserved_value(column.type)
+        if reserved is not None and row[i] == reserved:
+            return 2 + i
+    vector = row[len(spec.columns)]
+    if vector is None:
+        return None
+    if len(vector) != spec.dim:
+        return -len(vector)
+    return None if None not in vector and np.isfinite(vector).all() else 1
+
+
+def _captured_rows(slot: _Slot, write: Write, rows: Sequence[Row]) -> Captured:
+    spec = slot.spec
+    keys = key_arrays(spec, rows)
+    if write.kind == "DELETE":
+        return Captured(keys, pa.table({}))
+    if not slot.whole:
+        return Captured(keys, None)
+    columns = list(zip(*rows, strict=True))
+    table: dict[str, pa.Array] = {
+        f"c{i}": pa.array(columns[i], arrow_type(c.type.kind, c.type.scale))
+        for i, c in enumerate(spec.columns)
+    }
+    table["v"] = pa.array(columns[-3], pa.list_(pa.float32()))
+    table["h"] = pa.array(columns[-2], pa.uint64())
+    return Captured(keys, pa.table(table), slot.fresh)
+
+
+def _captured_columns(slot: _Slot, write: Write, table: pa.Table) -> Captured:
+    keys = plain_keys(table, slot.spec)
+    if write.kind == "DELETE":
+        return Captured(keys, pa.table({}))
+    if not slot.whole:
+        return Captured(keys, None)
+    return Captured(keys, table.rename_columns(slot.names).drop_columns(["verdict"]), slot.fresh)
+
+
+def _refuse_bad_columns(execute: Execute, spec: IndexSpec, table: pa.Table) -> None:
+    verdicts = table.column(table.num_columns - 1)
+    if verdicts.null_count == table.num_rows:
+        return
+    bad = int(np.argmax(np.asarray(verdicts.is_valid())))
+    row = table.slice(bad, 1)
+    values = [row.column(i)[0].as_py() for i in range(spec.key_count)]
+    raise _refusal(execute, spec, tuple(values), int(verdicts[bad].as_py()))
 
 
 _FIRST_UNCOMMITTED = 36_028_797_018_960_000
@@ -88,13 +189,14 @@ class Inserted:
             ).fetchall()[0]
             self._last = max(self._last, row[0] or 0)
 
-    def keys(self, count: int) -> list[pa.Array] | None:
-        """Return the keys of the rows inserted since, None if they are not `count`.
+    def rows(self, count: int) -> Captured | None:
+        """Return the rows inserted since, None if they are not `count`.
 
         Raises DataError for a vector that the index cannot hold.
         """
         spec = self._spec
-        names = ", ".join(f"{quote(c.name)} AS k{i}" for i, c in enumerate(spec.key_columns))
+        columns = maintain.row_columns(spec)
+        names = ", ".join(f"{expression} AS {name}" for expression, name in columns)
         table = self._duck.sql(
             f"SELECT {names}, {_check(spec)} AS bad FROM {spec.table_name.sql()} "
             f"WHERE rowid > {self._last}"
@@ -104,7 +206,7 @@ class Inserted:
         bad = table.column("bad")
         if bad.null_count < table.num_rows:
             check_table(self._duck, spec)
-        return plain_keys(table, spec)
+        return Captured(plain_keys(table, spec), table.drop_columns(["bad"]), fresh=True)
 
 
 def _check(spec: IndexSpec) -> str:
@@ -127,10 +229,11 @@ def _check(spec: IndexSpec) -> str:
     )
 
 
-def _refuse_bad(execute: Execute, spec: IndexSpec, rows: list[Row], start: int, stop: int) -> None:
-    bad = next((row for row in rows if row[stop] is not None), None)
+def _refuse_bad(execute: Execute, spec: IndexSpec, rows: Sequence[Row]) -> None:
+    """Raise for the first row with a verdict; rows begin with the key and end with the verdict."""
+    bad = next((row for row in rows if row[-1] is not None), None)
     if bad is not None:
-        raise _refusal(execute, spec, bad[start:stop], int(bad[stop]))
+        raise _refusal(execute, spec, bad[: spec.key_count], int(bad[-1]))
 
 
 def _refusal(execute: Execute, spec: IndexSpec, key: Row, verdict: int) -> Error:
@@ -157,4 +260,4 @@ def check_table(duck: duckdb.DuckDBPyConnection, spec: IndexSpec) -> None:
         f"SELECT {keys}, {_check(spec)} AS bad FROM {spec.table_name.sql()} "
         "WHERE bad IS NOT NULL LIMIT 1"
     ).fetchall()
-    _refuse_bad(lambda text, given: duck.execute(text, given), spec, rows, 0, spec.key_count)
+    _refuse_bad(duck.execute, spec, rows)

@@ -31,7 +31,7 @@ class Bitmap:
     what others made of the bitmap, and goes with it.
     """
 
-    version: int
+    stamp: tuple[int, int]
     verdicts: tuple[Verdict, ...]
     rows: int
     sample: Int64s
@@ -69,7 +69,7 @@ def bitmap_of(snapshot: Snapshot, positions: Sequence[Int64s]) -> Bitmap:
     base = positions[0][:: max(1, len(positions[0]) // _SAMPLED)]
     sample = base[snapshot.parts[0].is_live(base)]
     size = sum(8 * -(-part.rows // BLOCK) for part in snapshot.parts)
-    return Bitmap(snapshot.version, tuple(verdicts), counts[0], sample, size)
+    return Bitmap(snapshot.stamp, tuple(verdicts), counts[0], sample, size)
 
 
 class Bitmaps:
@@ -78,10 +78,10 @@ class Bitmaps:
     def __init__(self) -> None:
         self._kept: dict[Hashable, Bitmap] = {}
 
-    def get(self, key: Hashable, version: int) -> Bitmap | None:
-        """Return the bitmap kept under `key`, if it is of that version."""
+    def get(self, key: Hashable, stamp: tuple[int, int]) -> Bitmap | None:
+        """Return the bitmap kept under `key`, if it is of that version and layout."""
         found = self._kept.pop(key, None)
-        if found is None or found.version != version:
+        if found is None or found.stamp != stamp:
             return None
         self._kept[key] = found  # the last one used is the last one to go
         return found
@@ -93,5 +93,5 @@ class Bitmaps:
         total = 0
         for other, kept in reversed(list(self._kept.items())):
             total += kept.size_bytes
-            if kept.version != bitmap.version or total > _MAX_BYTES:
+            if kept.stamp != bitmap.stamp or total > _MAX_BYTES:
                 self._kept.pop(other, None)

@@ -62,43 +62,87 @@ def _centre(centroids: Float32s) -> Float32s:
     return np.where(np.isfinite(mean), mean, np.float32(0))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame:
+    """What rows are encoded against: centroids (nlist, d), rotated ones, and their own codes."""
+
+    centroids: Float32s
+    centre: Float32s
+    signs: Float32s
+    turned: Float32s
+    list_codes: npt.NDArray[np.uint64]
+    list_factors: Float32s
+
+
+def frame_of(centroids: Float32s, metric: Metric) -> Frame:
+    """Return the frame that the centroids determine."""
+    signs = rabitq.rotation(centroids.shape[1])
+    centre = _centre(centroids)
+    turned = np.empty((len(centroids), signs.shape[1]), np.float32)
+    rabitq.turn(centroids, centre, signs, turned)
+    # Spherical centroids are unit vectors already.
+    kind = Metric.IP if metric is Metric.IP else Metric.L2
+    list_codes, list_factors = rabitq.encode_points(centroids, centre, signs, int(kind))
+    return Frame(
+        centroids=centroids,
+        centre=centre,
+        signs=signs,
+        turned=turned,
+        list_codes=list_codes,
+        list_factors=list_factors,
+    )
+
+
+def empty_codes(frame: Frame, rows: int) -> Codes:
+    """Return codes of `rows` rows, all zeros, to be filled."""
+    size = frame.signs.shape[1]
+    return Codes(
+        centre=frame.centre,
+        signs=frame.signs,
+        codes=np.zeros((_blocks(rows), size // rabitq.WORD, BLOCK), np.uint64),
+        factors=np.zeros((_blocks(rows), rabitq.FACTORS, BLOCK), np.float32),
+        fine=np.zeros((rows, size // 2), np.uint8),
+        fine_factors=np.zeros((rows, rabitq.FINE_FACTORS), np.float32),
+        list_codes=frame.list_codes,
+        list_factors=frame.list_factors,
+    )
+
+
 def encode_part(
     chunks: Iterable[Float32s],
     labels: npt.NDArray[np.int32],
-    centroids: Float32s,
+    frame: Frame,
     metric: Metric,
     progress: Progress,
 ) -> Codes:
     """Encode the vectors that `chunks` yields in list order; `labels` (n,) is the list of each."""
-    n, dim = len(labels), centroids.shape[1]
-    size = rabitq.padded(dim)
-    signs = rabitq.rotation(dim)
-    centre = _centre(centroids)
-    turned = np.empty((len(centroids), size), np.float32)
-    rabitq.turn(centroids, centre, signs, turned)
-    codes = np.zeros((_blocks(n), size // rabitq.WORD, BLOCK), np.uint64)
-    factors = np.zeros((_blocks(n), rabitq.FACTORS, BLOCK), np.float32)
-    fine = np.zeros((n, size // 2), np.uint8)
-    fine_factors = np.zeros((n, rabitq.FINE_FACTORS), np.float32)
+    n = len(labels)
+    out = empty_codes(frame, n)
 
     def work(first: int, rows: Float32s) -> None:
         rabitq.encode(
             int(metric),
             rows,
             labels[first : first + len(rows)],
-            centroids,
-            centre,
-            signs,
-            turned,
+            frame.centroids,
+            frame.centre,
+            frame.signs,
+            frame.turned,
             first,
-            codes,
-            factors,
-            fine,
-            fine_factors,
+            out.codes,
+            out.factors,
+            out.fine,
+            out.fine_factors,
         )
 
     progress.start("encode", n)
     try:
+        if n <= _CHUNK_ROWS:  # threads would cost more than they save
+            at = 0
+            for chunk in chunks:
+                work(at, chunk)
+                at += len(chunk)
+            return out
         # Chunks begin at multiples of a block, so that no two threads write to the same word.
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             at = 0
@@ -112,16 +156,4 @@ def encode_part(
                 progress.advance(len(chunk))
     finally:
         progress.finish()
-    # Spherical centroids are unit vectors already.
-    kind = Metric.IP if metric is Metric.IP else Metric.L2
-    list_codes, list_factors = rabitq.encode_points(centroids, centre, signs, int(kind))
-    return Codes(
-        centre=centre,
-        signs=signs,
-        codes=codes,
-        factors=factors,
-        fine=fine,
-        fine_factors=fine_factors,
-        list_codes=list_codes,
-        list_factors=list_factors,
-    )
+    return out

@@ -54,6 +54,14 @@ def merge(snapshot: Snapshot, found: Sequence[tuple[Float32s, Int64s]], k: int) 
     return sort_ties(snapshot, hits, ()).cut(0, k)
 
 
+def verify(snapshot: Snapshot, hits: Hits) -> None:
+    """Raise OperationalError if the vector of a hit is not as it was written."""
+    for i, part in enumerate(snapshot.parts):
+        if part.unverified is not None:
+            positions = hits.position[(hits.part == i) & (hits.position < part.n_vectors)]
+            part.unverified.check(np.ascontiguousarray(positions))
+
+
 SortColumn = tuple[int, bool, bool]
 """(column of the index, descending, nulls first)."""
 

@@ -1,7 +1,10 @@
 """The index as data: what it is over (`IndexSpec`), its parts (`Part`), a version (`Snapshot`).
 
-    index = one base part (a segment file: inverted lists)
-          + delta parts (rows committed since, one list each, in memory)
+    index = segments (files: inverted lists)
+          + delta parts (rows committed since, in memory; a few of them lie in one list)
+
+Segments and larger delta parts are of one *generation*: they share centroids, rotation and
+stopping rule, so that a merge of them moves rows and codes, and nothing is computed anew.
 
 A part holds n rows in list order. Rows 0 … n_vectors-1 have a vector; the rest have none (NULL, or
 a zero vector under cosine), so no distance: they come last in any order. Every column kept in the
@@ -17,11 +20,11 @@ keeps what DuckDB has said of the dictionaries' values.
 
 from __future__ import annotations
 
-import bisect
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +32,11 @@ import pyarrow as pa
 
 from hybridq.index.attributes import AttributeType, decode, encode, find_codes
 from hybridq.index.codes import Codes
+from hybridq.index.generation import Generation
+from hybridq.index.ladder import Ladder
 from hybridq.index.places import Places
 from hybridq.nodes import Metric, TableName
+from hybridq.progress import Progress
 
 Float32s: TypeAlias = npt.NDArray[np.float32]
 Int64s: TypeAlias = npt.NDArray[np.int64]
@@ -83,74 +89,8 @@ class IndexSpec:
         return None
 
 
-_KEPT = 256
 _ONE = np.uint64(1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ladder:
-    """Lists to visit by k, target recall and share of passing rows, as natural logarithms.
-
-    `lists` is (len(ks), len(targets), len(shares)); shares ascend, targets ascend. Calibrated on
-    random subsamples of the table; `gamma` corrects for shares that differ near the query.
-    """
-
-    ks: Int64s
-    targets: npt.NDArray[np.float64]
-    shares: npt.NDArray[np.float64]
-    lists: npt.NDArray[np.float64]
-    gamma: float
-    _known: dict[tuple[int, float], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = (
-        field(default_factory=dict, compare=False, repr=False)
-    )
-    _lines: dict[tuple[int, float], tuple[list[float], list[float]]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
-
-    def for_query(
-        self, k: int, target: float
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return (shares, lists) for one query, interpolated in k and target."""
-        known = self._known.get((k, target))
-        if known is None:
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-                self._lines.clear()
-            known = self._known[k, target] = self._interpolated(k, target)
-        return known
-
-    def at(self, k: int, target: float, share: float) -> float:
-        """Return the logarithm of the lists to visit, interpolated in the logarithm `share`."""
-        known = self._lines.get((k, target))
-        if known is None:
-            shares, lists = self.for_query(k, target)
-            known = self._lines[k, target] = shares.tolist(), lists.tolist()
-        x, y = known
-        # What np.interp does, at a tenth of its cost for a single value.
-        right = bisect.bisect_right(x, share)
-        if right == 0:
-            return y[0]
-        if right == len(x):
-            return y[-1]
-        slope = (y[right] - y[right - 1]) / (x[right] - x[right - 1])
-        return y[right - 1] + slope * (share - x[right - 1])
-
-    def _interpolated(
-        self, k: int, target: float
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        if k > self.ks[-1]:
-            # As many lists hold k of a share as hold ks[-1] of a share that much smaller.
-            shares, lists = self.for_query(int(self.ks[-1]), target)
-            return shares + np.log(k / self.ks[-1]), lists
-        by_k = [
-            np.array([np.interp(target, self.targets, row) for row in self.lists[i].T])
-            for i in range(len(self.ks))
-        ]
-        position = float(np.interp(np.log(k), np.log(self.ks), np.arange(len(self.ks))))
-        below = int(position)
-        above = min(below + 1, len(self.ks) - 1)
-        weight = position - below
-        return self.shares, by_k[below] * (1 - weight) + by_k[above] * weight
+_uids = itertools.count(1)
 
 
 def all_live(rows: int) -> Uint64s:
@@ -161,13 +101,41 @@ def all_live(rows: int) -> Uint64s:
     return words
 
 
+def key_codes(spec: IndexSpec, key: Sequence[pa.Array]) -> Int64s:
+    """Return the codes (columns, m) of keys; those of text are a matter of each part."""
+    codes = np.zeros((len(key), len(key[0])), np.int64)
+    for i, (column, values) in enumerate(zip(spec.key_columns, key, strict=True)):
+        if not column.type.has_dictionary:
+            codes[i] = encode(values, column.type).keys
+    return codes
+
+
 def _no_zones() -> Int64s:
     return np.empty((0, 0, 3), np.int64)
 
 
-@dataclass(frozen=True, kw_only=True)
+class Unverified(Protocol):
+    """Vectors of a mapped segment that nobody has read through yet."""
+
+    @property
+    def is_damaged(self) -> bool:
+        """Tell whether a check failed."""
+
+    def check(self, positions: Int64s) -> None:
+        """Raise OperationalError if a vector at one of `positions` is not as it was written."""
+
+    def check_all(self, progress: Progress) -> None:
+        """Do the same for all of them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """Some rows of an index, in list order; see the module's text."""
+    """Some rows of an index, in list order; see the module's text.
+
+    `segment` is the name of its file, if it has one; `uid` stays the same while rows of it die.
+    `spread` is the mean distance of its rows from their centroids. `places` finds keys, once it
+    was asked to, for all that the part becomes while its rows die.
+    """
 
     spec: IndexSpec
     vectors: Float32s
@@ -189,6 +157,13 @@ class Part:
     buckets: npt.NDArray[np.uint16] = field(default_factory=lambda: np.empty((0, 0), np.uint16))
     bucket_bounds: Int64s = field(default_factory=_no_zones)
     known: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    generation: str = ""
+    segment: str | None = None
+    size_bytes: int = 0
+    spread: float = 0.0
+    unverified: Unverified | None = None
+    places: list[Places] = field(default_factory=list, compare=False, repr=False)
+    uid: int = field(default_factory=_uids.__next__)
 
     @cached_property
     def rows(self) -> int:
@@ -205,21 +180,26 @@ class Part:
         """Inverted lists."""
         return int(self.list_offsets.shape[0]) - 1
 
-    @cached_property
+    @property
     def _places(self) -> Places:
-        return Places(self.keys[: self.spec.key_count], self.permutations)
+        if not self.places:
+            self.places.append(Places(self.keys[: self.spec.key_count], self.permutations))
+        return self.places[0]
 
-    def find(self, key: Sequence[pa.Array]) -> Int64s:
-        """Return the position of each key (an array per key column), -1 where there is none."""
+    def find(self, key: Sequence[pa.Array], known: Int64s | None = None) -> Int64s:
+        """Return the position of each key (an array per key column), -1 where there is none.
+
+        `known` are its codes as from `key_codes`, for who asks several parts.
+        """
         if self.rows == 0:
             return np.full(len(key[0]), -1, np.int64)
-        codes = np.empty((len(key), len(key[0])), np.int64)
-        for i, (column, values) in enumerate(zip(self.spec.key_columns, key, strict=True)):
-            dictionary = self.dictionaries[i]
-            if dictionary is not None:
-                codes[i] = find_codes(values, dictionary)
-            else:
-                codes[i] = encode(values, column.type).keys
+        codes = key_codes(self.spec, key) if known is None else known
+        if any(d is not None for d in self.dictionaries[: len(key)]):
+            codes = codes.copy()
+            for i, values in enumerate(key):
+                dictionary = self.dictionaries[i]
+                if dictionary is not None:
+                    codes[i] = find_codes(values, dictionary)
         return self._places.find(codes)
 
     def without(self, positions: Int64s) -> Part:
@@ -266,14 +246,29 @@ class Part:
         return list(zip(*columns, strict=True))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Snapshot:
-    """The parts of an index at one version, the base part first."""
+    """The parts of an index at one version, the largest segment first.
+
+    Rows that are written from now on are coded for `generation`. `layout` counts the merges: of
+    one version and layout, a position means one row.
+    """
 
     spec: IndexSpec
     parts: tuple[Part, ...]
     version: int
-    size_bytes: int
+    generation: Generation
+    layout: int = 0
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """What positions are valid for."""
+        return self.version, self.layout
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """Bytes of the segment files."""
+        return sum(p.size_bytes for p in self.parts)
 
     @cached_property
     def live_rows(self) -> int:
@@ -282,5 +277,10 @@ class Snapshot:
 
     @cached_property
     def delta_rows(self) -> int:
-        """Current rows outside the base part."""
-        return sum(p.rows - p.dead for p in self.parts[1:])
+        """Current rows that are in no segment yet."""
+        return sum(p.rows - p.dead for p in self.parts if p.segment is None)
+
+    @cached_property
+    def flat_rows(self) -> int:
+        """Current rows of the parts after the first that are scanned without codes."""
+        return sum(p.rows - p.dead for p in self.parts[1:] if p.codes is None)

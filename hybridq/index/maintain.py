@@ -1,4 +1,4 @@
-"""Keep an index current: read its rows, find what changed, fold changes into new parts.
+"""Keep an index current: read its rows, find what changed.
 
 SQL here is generated from the spec alone. Key columns are named k0, k1 … and all columns of the
 index c0, c1 … so that no user's name can clash.
@@ -6,8 +6,8 @@ index c0, c1 … so that no user's name can clash.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,33 +15,38 @@ import pyarrow as pa
 
 from hybridq import lazy
 from hybridq.index.attributes import Kind
-from hybridq.index.build import build_part
+from hybridq.index.delta import Change, fold, part_of
 from hybridq.index.ivf import IndexColumn, IndexSpec, Part, Snapshot
+from hybridq.index.rows import Rows
 from hybridq.nodes import quote
 from hybridq.progress import NoProgress
-from hybridq.storage.manifest import Duck
+from hybridq.storage.manifest import Duck, changes_table
 
 pc = lazy.library("pyarrow.compute")
 
 _KEYS_VIEW = "__hybridq_keys"
+_LOG_VIEW = "__hybridq_log"
 _BATCH_ROWS = 16_384
-_MERGE_RATIO = 4
+_FEW_KEYS = 4
 
 
 def row_hash(spec: IndexSpec) -> str:
     """Return the SQL of a row's hash: over everything the index keeps of it."""
     names = [quote(c.name) for c in spec.columns]
-    return f"hash(row({', '.join(names)}, {quote(spec.column)}))"
+    return f"hash({', '.join(names)}, {quote(spec.column)})"
+
+
+def row_columns(spec: IndexSpec) -> list[tuple[str, str]]:
+    """Return (expression, name) of what the index reads of a row: c0 …, v (vector), h (hash)."""
+    columns = [(quote(c.name), f"c{i}") for i, c in enumerate(spec.columns)]
+    vector = f"CAST({quote(spec.column)} AS FLOAT[])"
+    return [*columns, (vector, "v"), (row_hash(spec), "h")]
 
 
 def rows_query(spec: IndexSpec) -> str:
     """Return the SELECT that reads the index's columns, without a WHERE."""
-    columns = [f"{quote(c.name)} AS c{i}" for i, c in enumerate(spec.columns)]
-    vector = quote(spec.column)
-    return (
-        f"SELECT {', '.join(columns)}, CAST({vector} AS FLOAT[]) AS v, {row_hash(spec)} AS h "
-        f"FROM {spec.table_name.sql()}"
-    )
+    columns = ", ".join(f"{expression} AS {name}" for expression, name in row_columns(spec))
+    return f"SELECT {columns} FROM {spec.table_name.sql()}"
 
 
 def read_rows(duck: Duck, query: str) -> Generator[pa.RecordBatch, None, None]:
@@ -116,31 +121,38 @@ def distinct_keys(spec: IndexSpec, logs: Sequence[Sequence[pa.Array]]) -> list[p
     return [grouped.column(n).combine_chunks() for n in names]
 
 
+def read_change(duck: Duck, snapshot: Snapshot, keys: Sequence[pa.Array]) -> Change:
+    """Return a change of `keys` with their rows as `duck` sees them now."""
+    spec = snapshot.spec
+    rows = Rows(spec, read_keys(duck, spec, keys), NoProgress())
+    return Change(keys, part_of(rows, snapshot.generation))
+
+
+def log_keys(duck: Duck, index: str, tx: uuid.UUID, keys: Sequence[pa.Array]) -> None:
+    """Write changed keys to an index's log, in the caller's transaction."""
+    if len(keys[0]) <= _FEW_KEYS:  # a view takes longer to register
+        row = f"(?{', ?' * len(keys)})"
+        values = zip(*(k.to_pylist() for k in keys), strict=True)
+        duck.execute(
+            f"INSERT INTO {changes_table(index)} VALUES {', '.join([row] * len(keys[0]))}",
+            [value for row_values in values for value in (str(tx), *row_values)],
+        )
+        return
+    duck.register(_LOG_VIEW, pa.table({f"k{i}": k for i, k in enumerate(keys)}))
+    try:
+        duck.execute(
+            f"INSERT INTO {changes_table(index)} SELECT CAST(? AS UUID), * FROM {_LOG_VIEW}",
+            [str(tx)],
+        )
+    finally:
+        duck.unregister(_LOG_VIEW)
+
+
 def apply_changes(
     duck: Duck, snapshot: Snapshot, keys: Sequence[pa.Array], version: int
 ) -> Snapshot:
-    """Return the snapshot with the current rows of `keys` in a new delta part.
-
-    Delta parts are kept few: a new one takes in all older ones that are not much larger.
-    """
-    spec = snapshot.spec
-    fresh = build_part(spec, read_keys(duck, spec, keys), NoProgress())
-    parts = [part.without(part.find(keys)) for part in snapshot.parts]
-    live = [p for i, p in enumerate(parts) if i == 0 or p.rows > p.dead]
-    while len(live) > 1 and live[-1].rows - live[-1].dead < _MERGE_RATIO * fresh.rows:
-        fresh = _merged(duck, spec, live.pop(), fresh)
-    if fresh.rows:
-        live.append(fresh)
-    return replace(snapshot, parts=tuple(live), version=version)
-
-
-def _merged(duck: Duck, spec: IndexSpec, older: Part, newer: Part) -> Part:
-    """Return one part with the live rows of two."""
-    keys = [
-        pa.concat_arrays([_key_column(older, i), _key_column(newer, i)])
-        for i in range(spec.key_count)
-    ]
-    return build_part(spec, read_keys(duck, spec, keys), NoProgress())
+    """Return the snapshot with the current rows of `keys`."""
+    return fold(snapshot, read_change(duck, snapshot, keys), version)
 
 
 def _key_column(part: Part, column: int) -> pa.Array:
@@ -164,14 +176,17 @@ def difference(duck: Duck, snapshot: Snapshot) -> list[pa.Array] | None:
     seen = [np.zeros(p.rows, np.bool_) for p in snapshot.parts]
     changed: list[list[pa.Array]] = []
     for batch in read_rows(duck, query):
-        keys = [_plain(batch.column(f"k{i}"), spec, i) for i in range(spec.key_count)]
+        keys = [plain_column(batch.column(f"k{i}"), spec, i) for i in range(spec.key_count)]
         hashes = np.asarray(batch.column("h")).astype(np.uint64)
         same = np.zeros(len(hashes), np.bool_)
+        known = np.zeros(len(hashes), np.bool_)  # a key that is alive twice is wrong, too
         for part, marks in zip(snapshot.parts, seen, strict=True):
             positions = part.find(keys)
             found = part.is_live(positions)
             marks[positions[found]] = True
-            same[found] |= part.row_hash[positions[found]] == hashes[found]
+            equal = part.row_hash[positions[found]] == hashes[found]
+            same[found] = equal & ~known[found]
+            known |= found
         if not same.all():
             rows = pa.array(np.flatnonzero(~same))
             changed.append([pc.take(k, rows) for k in keys])
@@ -184,7 +199,8 @@ def difference(duck: Duck, snapshot: Snapshot) -> list[pa.Array] | None:
     return distinct_keys(spec, changed) if changed else None
 
 
-def _plain(column: pa.Array, spec: IndexSpec, i: int) -> pa.Array:
+def plain_column(column: pa.Array, spec: IndexSpec, i: int) -> pa.Array:
+    """Return column i as the type that `Part.find` takes."""
     kind = spec.columns[i].type
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -193,4 +209,4 @@ def _plain(column: pa.Array, spec: IndexSpec, i: int) -> pa.Array:
 
 def plain_keys(table: pa.Table, spec: IndexSpec) -> list[pa.Array]:
     """Return the key columns (the first of `table`) as the arrays `Part.find` takes."""
-    return [_plain(table.column(i).combine_chunks(), spec, i) for i in range(spec.key_count)]
+    return [plain_column(table.column(i).combine_chunks(), spec, i) for i in range(spec.key_count)]

@@ -17,6 +17,7 @@ from hybridq.index.counters import Counters, Counts
 from hybridq.index.ivf import Part
 from hybridq.index.programs import Program, assemble
 from hybridq.index.search import (
+    Effort,
     Search,
     gather_part,
     positions_by_mask,
@@ -98,16 +99,7 @@ def unit_costs(part: Part) -> dict[str, float]:
 
 
 def _scan_all(part: Part, program: Program, search: Search) -> None:
-    scan_part(
-        part,
-        program,
-        search,
-        Counters(),
-        share=1.0,
-        target=None,
-        nprobe=None,
-        use_bounds=False,
-    )
+    scan_part(part, program, search, Counters(), Effort(share=1.0, target=None, use_bounds=False))
 
 
 def _permutation_row(part: Part) -> float:
@@ -173,9 +165,11 @@ def _scan(part: Part, program: Program, nprobe: int, k: int) -> tuple[float, Cou
         for row in range(step // 2, part.n_vectors, step)
     ]
 
+    effort = Effort(share=1.0, target=0.95, nprobe=nprobe)
+
     def scan(counters: Counters) -> None:
         for search in searches:
-            scan_part(part, program, search, counters, share=1.0, target=0.95, nprobe=nprobe)
+            scan_part(part, program, search, counters, effort)
 
     seconds = _best(lambda: scan(Counters()), 3) / len(searches)
     counters = Counters()

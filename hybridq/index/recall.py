@@ -18,7 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.index.ivf import Float32s, Ladder
+from hybridq.index.ivf import Float32s
+from hybridq.index.ladder import Ladder
 from hybridq.nodes import Metric
 from hybridq.progress import Progress
 

@@ -76,76 +76,123 @@ def positions_by_mask(part: Part, program: Program, begin: int, end: int) -> Int
     return out[:count]
 
 
+@dataclass(slots=True, kw_only=True)
+class Effort:
+    """How far a scan goes.
+
+    Until the ladder says that recall `target` is reached (None: all lists), or `nprobe` lists were
+    visited. `share` is the estimated share of rows that pass. A scan that would take more than
+    `max_lists` lists (None: as many as there are) is given up.
+    """
+
+    share: float
+    target: float | None
+    nprobe: int | None = None
+    max_lists: int | None = None
+    use_bounds: bool = True
+
+
 def scan_part(
-    part: Part,
-    program: Program,
-    search: Search,
-    counters: Counters,
-    *,
-    share: float,
-    target: float | None,
-    nprobe: int | None,
-    use_bounds: bool = True,
+    part: Part, program: Program, search: Search, counters: Counters, effort: Effort
 ) -> tuple[Float32s, Int64s]:
     """Scan the inverted lists of one part with the predicate inside; returns (distance, position).
 
-    `target` None visits every list; `nprobe` fixes the number of lists instead of the ladder.
+    It is never given up.
     """
-    found = scan_part_within(
-        part,
-        program,
-        search,
-        counters,
-        share=share,
-        target=target,
-        nprobe=nprobe,
-        max_lists=part.nlist,
-        use_bounds=use_bounds,
-    )
+    found = scan_parts([part], [program], search, counters, effort)
     assert found is not None, "every list is allowed"
+    return found[0]
+
+
+def scan_parts(
+    parts: Sequence[Part],
+    programs: Sequence[Program],
+    search: Search,
+    counters: Counters,
+    effort: Effort,
+) -> list[tuple[Float32s, Int64s]] | None:
+    """Do as `scan_part` for one part after the other; None if the scan was given up.
+
+    Parts of one generation are visited in the lists that the first of them was, and rows beyond the
+    k-th distance so far are left alone.
+    """
+    found: list[tuple[Float32s, Int64s]] = []
+    orders: dict[str, _Order] = {}
+    nearest = np.empty(0, np.float32)
+    for part, program in zip(parts, programs, strict=True):
+        k = min(search.k, part.n_vectors)
+        if k <= 0:
+            found.append((np.empty(0, np.float32), np.empty(0, np.int64)))
+            continue
+        here, within = search, False
+        if len(nearest) == search.k and nearest[-1] < search.radius:
+            here = replace(search, k=k, radius=float(nearest[-1]), radius_inclusive=True)
+            within = True
+        elif k < search.k:
+            here = replace(search, k=k)
+        out = _Out(k)
+        filled = _scan(part, program, here, effort, orders, out, within=within)
+        counters.add(out.counters)
+        if filled == sieve.GAVE_UP:
+            return None
+        found.append((out.distance[:filled], out.position[:filled]))
+        if len(parts) > 1:
+            together = np.concatenate([nearest, out.distance[:filled]])
+            together.sort()
+            nearest = together[: search.k]
     return found
 
 
-def scan_part_within(
+@dataclass(slots=True)
+class _Order:
+    """The lists that the first part of a generation was visited in, the first `count` of them."""
+
+    lists: Int64s
+    count: int
+
+
+def _scan(
     part: Part,
     program: Program,
     search: Search,
-    counters: Counters,
+    effort: Effort,
+    orders: dict[str, _Order],
+    out: _Out,
     *,
-    share: float,
-    target: float | None,
-    nprobe: int | None,
-    max_lists: int,
-    use_bounds: bool = True,
-) -> tuple[Float32s, Int64s] | None:
-    """Do as `scan_part`, or return None where that would take more than `max_lists` lists."""
-    if part.n_vectors == 0 or search.k <= 0:
-        return np.empty(0, np.float32), np.empty(0, np.int64)
-    if search.k > part.n_vectors:
-        search = replace(search, k=part.n_vectors)
-    minimum, shares, lists, gamma = part.nlist, _NO_LADDER, _NO_LADDER, 0.0
-    if nprobe is not None:
-        minimum = min(nprobe, part.nlist)
-    elif target is not None and part.ladder is not None and part.nlist > 1:
+    within: bool,
+) -> int:
+    """Scan one part into `out`; `within`: the radius is what others found, not the query's own."""
+    target, nlist = effort.target, part.nlist
+    minimum, shares, lists, gamma = nlist, _NO_LADDER, _NO_LADDER, 0.0
+    if effort.nprobe is not None:
+        minimum = min(effort.nprobe, nlist)
+    elif target is not None and part.ladder is not None and nlist > 1:
         minimum = 1
         shares, lists = part.ladder.for_query(search.k, target)
         gamma = part.ladder.gamma
-    rule = _Rule(shares, lists, gamma, max(share, 1e-9), minimum, max_lists)
-    out = _Out(search.k)
+    allowed = nlist if effort.max_lists is None else min(effort.max_lists, nlist)
+    rule = _Rule(shares, lists, gamma, max(effort.share, 1e-9), minimum, allowed)
     filled = -1
-    if part.codes is not None and minimum < part.nlist:
-        filled = _probe_coded(part, program, search, rule, epsilon_for(target), out)
+    if part.codes is not None and minimum < nlist:
+        known = orders.get(part.generation)
+        if known is None:
+            order = _Order(np.empty(nlist + 1, np.int64), 0)
+            filled = _probe_coded(part, program, search, rule, epsilon_for(target), order, out)
+            if filled >= 0 and not order.lists[nlist]:
+                order.count = int(out.counters[scan.LISTS_VISITED])
+                orders[part.generation] = order
+        else:
+            rule = _Rule(_NO_LADDER, _NO_LADDER, 0.0, rule.share, known.count, nlist)
+            filled = _probe_coded(part, program, search, rule, epsilon_for(target), known, out)
         if filled == sieve.GAVE_UP:
-            counters.add(out.counters)
-            return None
-        if filled < search.k and search.radius < np.inf:
+            return filled
+        if filled < search.k and search.radius < np.inf and not within:
             # Codes may lose a row at the rim of the radius, and so return too few.
             filled = -1
     if filled < 0:
         out.counters[:] = 0
-        filled = _probe(part, program, search, rule, out, use_bounds=use_bounds)
-    counters.add(out.counters)
-    return out.distance[:filled], out.position[:filled]
+        filled = _probe(part, program, search, rule, out, use_bounds=effort.use_bounds)
+    return filled
 
 
 @dataclass(slots=True)
@@ -161,7 +208,13 @@ class _Rule:
 
 
 def _probe_coded(
-    part: Part, program: Program, search: Search, rule: _Rule, epsilon: float, out: _Out
+    part: Part,
+    program: Program,
+    search: Search,
+    rule: _Rule,
+    epsilon: float,
+    order: _Order,
+    out: _Out,
 ) -> int:
     c = part.codes
     assert c is not None
@@ -198,6 +251,8 @@ def _probe_coded(
         rule.maximum,
         epsilon,
         search.k,
+        order.count,
+        order.lists,
         out.distance,
         out.tie,
         out.position,

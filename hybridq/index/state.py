@@ -1,32 +1,55 @@
-"""One index while its database is open: its published snapshot and what is not folded in yet."""
+"""One index while its database is open: its published snapshot, and who works on it."""
 
 from __future__ import annotations
 
+import threading
+import uuid
 from dataclasses import dataclass, field
-
-import pyarrow as pa
 
 from hybridq.errors import OperationalError
 from hybridq.index.bitmaps import Bitmaps
 from hybridq.index.ivf import IndexSpec, Snapshot
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastMerge:
+    """The merge that ended last: when (seconds since 1970), how long it took, what it did."""
+
+    ended: float
+    seconds: float
+    rows: int
+    what: str
+
+
+@dataclass(slots=True, eq=False)
 class IndexState:
     """One index of an instance. `version` counts commits that changed its table.
 
     `writer` is the transaction that is writing its table. `stale` is set while a change of the
     table may be committed and not published: the index must not be used.
+    `published` are the transactions in the index's change log that the snapshot contains, with
+    `logged_rows` keys. `merging` is held by who replaces parts: a merge, a rebuild; `busy` are the
+    parts it works on. With `damage`, which is found when rows are read, the index is not used until
+    it is rebuilt. `measured` is the recall measured last, `fallbacks` how many queries of its table
+    DuckDB answered.
     """
 
     spec: IndexSpec
     snapshot: Snapshot
-    segment: str
     version: int = 0
-    pending: list[list[pa.Array]] = field(default_factory=list)
+    published: list[uuid.UUID] = field(default_factory=list)
+    logged_rows: int = 0
     writer: object | None = None
     stale: bool = False
     bitmaps: Bitmaps = field(default_factory=Bitmaps)
+    merging: threading.Lock = field(default_factory=threading.Lock)
+    busy: frozenset[int] = frozenset()
+    last_merge: LastMerge | None = None
+    retry_rows: int = 0
+    looked_at: tuple[int, int] = (0, 0)
+    damage: str | None = None
+    measured: float | None = None
+    fallbacks: int = 0
 
     @property
     def name(self) -> str:

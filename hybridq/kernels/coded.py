@@ -38,7 +38,7 @@ from hybridq.kernels._jit import (
     out_i64,
 )
 from hybridq.kernels.buckets import SPAN_FIELDS, fill_spans, span_count
-from hybridq.kernels.distance import COSINE, IP, squared_norm
+from hybridq.kernels.distance import COSINE, IP, fast_dot, fast_squared_l2, squared_norm
 from hybridq.kernels.lists import SAMPLE, lists_needed, score_centroids
 from hybridq.kernels.predicate import INTERVALS, MAX_DEPTH
 from hybridq.kernels.rabitq import (
@@ -72,7 +72,7 @@ _FOUND = 1024
     *(in_i64_2d, in_i64_3d, in_i64_3d, in_u64, in_i64_2d, in_i64, in_i64, in_u64),
     *(in_u16_2d, in_i64_3d, in_i64),
     *(f32, boolean, in_f64, in_f64, f64, f64, i64, i64, f64),
-    *(i64, out_f32, out_i64, out_i64, out_i64),
+    *(i64, i64, out_i64, out_f32, out_i64, out_i64, out_i64),
     returns=i64,
     checked=False,
 )
@@ -112,6 +112,8 @@ def probe_coded(
     max_lists: int,
     epsilon: float,
     k: int,
+    given: int,
+    order: Int64s,
     out_distance: Float32s,
     out_tie: Int64s,
     out_position: Int64s,
@@ -134,6 +136,11 @@ def probe_coded(
         many lists. The scan gives up as soon as it would have to look everywhere, or at more.
     epsilon
         Deviations by which sign bits and four-bit codes may be wrong.
+    given, order
+        Parts that share their lists are scanned one after the other. For the first, `given` is 0
+        and the lists are left in `order` (nlist + 1,), as many as were visited, one that the zones
+        ruled out as ~list; the last entry is 1 if all lists were to be visited that may hold a
+        row. For the others the first `given` entries are visited, all of them and nothing else.
 
     Notes
     -----
@@ -183,9 +190,19 @@ def probe_coded(
     if not abs(offset) < LARGEST_SCORE:
         return -1
     taken = np.zeros(nlist, np.uint8)
-    order = np.empty(nlist, np.int64)
     order_score = np.empty(nlist, np.float32)
-    score_centroids(list_codes, list_factors, planes, middle, -step, offset, differing, rough)
+    if given == 0:
+        score_centroids(list_codes, list_factors, planes, middle, -step, offset, differing, rough)
+    for i in range(given):
+        if order[i] < 0:
+            order[i] = ~order[i]
+        if metric == IP:
+            dot, _ = fast_dot(unit, centroids, order[i])
+            order_score[i] = np.float32(-dot)
+        else:
+            order_score[i] = np.float32(fast_squared_l2(unit, centroids, order[i]))
+        if not order_score[i] < np.inf:
+            order_score[i] = np.float32(np.inf)
     chunk = max(_CHUNK_LISTS, 2 * min_lists)
     if ladder_share.shape[0] > 0:
         expected = lists_needed(global_share, ladder_share, ladder_lists, 0.0, global_share)
@@ -239,6 +256,7 @@ def probe_coded(
             order,
             order_score,
             spare,
+            given,
             sets,
             differing,
             scores,

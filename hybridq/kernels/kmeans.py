@@ -25,6 +25,7 @@ Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
+Uint64s = npt.NDArray[np.uint64]
 
 _SCORES_BYTES = 1 << 23  # one block of row x centroid scores
 _SEED_ROUNDS = 8
@@ -72,41 +73,54 @@ def train(
 
 def assign(vectors: Float32s, centroids: Float32s, out: Int32s, *, metric: int = L2) -> None:
     """Write the list of each row of `vectors` (n, d) into `out` (n,), int32."""
-    if len(centroids) >= _CODED_LISTS:
-        _assign_by_codes(vectors, centroids, out, metric)
+    Lists(centroids, metric).assign(vectors, out)
+
+
+class Lists:
+    """Centroids that rows are assigned to, time and again; their codes are made once."""
+
+    def __init__(self, centroids: Float32s, metric: int = L2) -> None:
+        self._centroids = centroids
+        self._metric = metric
+        self._codes: tuple[Float32s, Float32s, Uint64s, Float32s] | None = None
+        if len(centroids) >= _CODED_LISTS:
+            with np.errstate(all="ignore"):
+                centre = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
+            if np.isfinite(centre).all():
+                signs = rotation(centroids.shape[1])
+                self._codes = centre, signs, *encode_points(centroids, centre, signs)
+
+    def assign(self, vectors: Float32s, out: Int32s) -> None:
+        """Write the list of each row of `vectors` (n, d) into `out` (n,), int32."""
+        if self._codes is None:
+            self._by_products(vectors, out)
+            return
+        self._by_codes(vectors, out)
         unknown = np.flatnonzero(out < 0)
         if len(unknown):
             labels = np.empty(len(unknown), np.int32)
-            _assign_by_products(vectors[unknown], centroids, labels, metric)
+            self._by_products(vectors[unknown], labels)
             out[unknown] = labels
-        return
-    _assign_by_products(vectors, centroids, out, metric)
 
+    def _by_products(self, vectors: Float32s, out: Int32s) -> None:
+        scorer = _Scorer(self._centroids, self._metric)
+        for first, scores in scorer.blocks(vectors):
+            out[first : first + len(scores)] = np.argmax(scores, axis=1)
 
-def _assign_by_products(vectors: Float32s, centroids: Float32s, out: Int32s, metric: int) -> None:
-    scorer = _Scorer(centroids, metric)
-    for first, scores in scorer.blocks(vectors):
-        out[first : first + len(scores)] = np.argmax(scores, axis=1)
+    def _by_codes(self, vectors: Float32s, out: Int32s) -> None:
+        assert self._codes is not None
+        codes = self._codes
 
+        def work(first: int) -> None:
+            rows = slice(first, first + _CHUNK_ROWS)
+            nearest(self._metric, vectors[rows], self._centroids, *codes, _EPSILON, out[rows])
 
-def _assign_by_codes(vectors: Float32s, centroids: Float32s, out: Int32s, metric: int) -> None:
-    with np.errstate(all="ignore"):
-        centre = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
-    if not np.isfinite(centre).all():
-        out[:] = -1
-        return
-    signs = rotation(centroids.shape[1])
-    codes, factors = encode_points(centroids, centre, signs)
-
-    def work(first: int) -> None:
-        rows = slice(first, first + _CHUNK_ROWS)
-        nearest(
-            metric, vectors[rows], centroids, centre, signs, codes, factors, _EPSILON, out[rows]
-        )
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(work, range(0, len(vectors), _CHUNK_ROWS)):
-            pass
+        if len(vectors) <= _CHUNK_ROWS:
+            work(0)
+            return
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for _ in pool.map(work, range(0, len(vectors), _CHUNK_ROWS)):
+                pass
 
 
 class _Scorer:

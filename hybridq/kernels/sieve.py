@@ -46,8 +46,6 @@ the passing rows are: all lists that may hold some are visited."""
 _EARLY = 8
 """Lists, at least, that tell whether to give up."""
 
-_AHEAD = 8  # rows whose codes are asked for before they are needed
-
 
 @kernel
 def sieve_lists(
@@ -89,6 +87,7 @@ def sieve_lists(
     order: Int64s,
     order_score: Float32s,
     spare: Float32s,
+    given: int,
     sets: Int64s,
     differing: Int64s,
     scores: Float32s,
@@ -104,7 +103,8 @@ def sieve_lists(
     """Visit lists, nearest first, and write the rows that may be among the k nearest.
 
     Returns (status, rows found, the k-th least upper bound): DONE, GAVE_UP, or FULL where the
-    arrays `found_…` (equally long) cannot hold them. No row's score exceeds `largest`. Kernels
+    arrays `found_…` (equally long) cannot hold them. No row's score exceeds `largest`. With `given`
+    above 0, the first so many entries of `order` are visited, all of them and no others. Kernels
     may not allocate: the arguments from `unit` on are what `coded.probe_coded` prepares, and
     scratch.
     """
@@ -127,6 +127,9 @@ def sieve_lists(
     by_list = ops.shape[0] > 0 and list_zones.shape[1] > 0
     everywhere = min_lists >= nlist
     last_chunk = False
+    if given > 0:
+        ready = given
+        last_chunk = True
     visited = 0
     opened = 0
     while True:
@@ -218,16 +221,15 @@ def sieve_lists(
                 )
                 counters[CODES] += BLOCK
                 word &= at_most(scores, 0, float(tau))
+            before = count
             count = append_rows(word, first, rows, count)
+            for i in range(before, count):
+                # Asked for now, there when the list has been gone through.
+                prefetch(fine, rows[i], 0)
+                prefetch(fine_factors, rows[i], 0)
             if count >= RUN or (count > 0 and first + BLOCK >= end):
                 counters[FINE_CODES] += count
-                for i in range(min(_AHEAD, count)):
-                    prefetch(fine, rows[i], 0)
-                    prefetch(fine_factors, rows[i], 0)
                 for i in range(count):
-                    if i + _AHEAD < count:
-                        prefetch(fine, rows[i + _AHEAD], 0)
-                        prefetch(fine_factors, rows[i + _AHEAD], 0)
                     row = rows[i]
                     dot = fine_dot(fine, row, turned) - MIDDLE * turned_sum
                     score = list_score + fine_factors[row, 0] + fine_factors[row, 1] * dot
@@ -267,6 +269,7 @@ def sieve_lists(
             needed = lists_needed(share, ladder_share, ladder_lists, gamma, global_share)
             if visited >= needed:
                 break
+    order[nlist] = everywhere
     counters[LISTS_VISITED] += visited
     counters[ROWS_EXAMINED] += scanned
     counters[ROWS_PASSING] += passed

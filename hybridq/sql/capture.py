@@ -73,6 +73,11 @@ def write_of(piece: Piece) -> Write | None:
         for i, token in enumerate(piece.tokens)
     )
     columns, body = _columns(piece, after) if kind == "INSERT" else (None, after)
+    adds_only = (
+        kind == "INSERT"
+        and not replaces
+        and not any(depth[i] == 0 and piece.word(i) == "CONFLICT" for i in range(after, len(depth)))
+    )
     return Write(
         kind=kind,
         table=table,
@@ -81,12 +86,8 @@ def write_of(piece: Piece) -> Write | None:
         assigned=_merged(piece, depth, after)
         if kind == "MERGE"
         else _assigned(piece, depth, after),
-        inserts_query=kind == "INSERT"
-        and not replaces
-        and piece.word(body) not in ("VALUES", "DEFAULT")
-        and not any(
-            depth[i] == 0 and piece.word(i) == "CONFLICT" for i in range(after, len(depth))
-        ),
+        adds_only=adds_only,
+        inserts_query=adds_only and piece.word(body) not in ("VALUES", "DEFAULT"),
         has_with=has_with,
         columns=columns,
         single_values=None if has_with else _single_values(piece, depth, body, kind),

@@ -1,4 +1,4 @@
-"""The only module that opens, syncs and renames.
+"""The only module that touches files: it opens, maps, syncs, renames and removes them.
 
 A file appears whole or not at all: it is written beside its place, synced, renamed, and the
 directory synced. An OSError leaves as OperationalError naming the path.
@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,13 @@ Uint8s = npt.NDArray[np.uint8]
 
 TEMPORARY_SUFFIX = ".tmp"
 """Ends the name of a file not yet in its place; one found at open is left from a crash."""
+
+
+class Stat(NamedTuple):
+    """A file's length, and when it was changed."""
+
+    size_bytes: int
+    changed_ns: int
 
 
 class Sink(Protocol):
@@ -51,8 +58,8 @@ class Files(Protocol):
     def scratch(self, directory: Path, length: int) -> Uint8s:
         """Return `length` writable bytes on disk, in a file without a name that goes with them."""
 
-    def size(self, path: Path) -> int:
-        """Return the length in bytes."""
+    def stat(self, path: Path) -> Stat | None:
+        """Return what is known of the file without opening it, None if there is none."""
 
     def list(self, path: Path) -> list[str]:
         """Return the names in a directory, sorted; none if there is no such directory."""
@@ -67,7 +74,7 @@ class Files(Protocol):
 class OsFiles:
     """The operating system's files.
 
-    The methods that end in `_step` are the points where a write can be cut short.
+    The methods that end in `_step` change the disk: the points where work can be cut short.
     """
 
     def write_atomic(self, path: Path, write: Callable[[Sink], None]) -> None:
@@ -104,10 +111,14 @@ class OsFiles:
             self.reserve_step(file.fileno(), length)
             return np.frombuffer(mmap.mmap(file.fileno(), length), np.uint8)
 
-    def size(self, path: Path) -> int:
-        """Return the length in bytes."""
+    def stat(self, path: Path) -> Stat | None:
+        """Return what is known of the file without opening it, None if there is none."""
         with _named(path, "read"):
-            return path.stat().st_size
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                return None
+            return Stat(found.st_size, found.st_mtime_ns)
 
     def list(self, path: Path) -> list[str]:
         """Return the names in a directory, sorted; none if there is no such directory."""
@@ -121,17 +132,14 @@ class OsFiles:
         """Create the directory, durably, unless it exists."""
         with _named(path, "create"):
             if not path.is_dir():
-                path.mkdir(parents=True, exist_ok=True)
+                self.make_dir_step(path)
                 self.sync_directory_step(path.parent)
 
     def remove(self, path: Path) -> None:
         """Remove the file, durably, if it exists."""
         with _named(path, "remove"):
-            try:
-                path.unlink()
-            except FileNotFoundError:
-                return
-            self.sync_directory_step(path.parent)
+            if self.remove_step(path):
+                self.sync_directory_step(path.parent)
 
     def open_step(self, path: Path) -> int:
         """Open a new or emptied file for writing; return its descriptor."""
@@ -156,6 +164,18 @@ class OsFiles:
     def discard_step(self, path: Path) -> None:
         """Remove what was written of a file that failed."""
         path.unlink(missing_ok=True)
+
+    def make_dir_step(self, path: Path) -> None:
+        """Create a directory."""
+        path.mkdir(parents=True, exist_ok=True)
+
+    def remove_step(self, path: Path) -> bool:
+        """Remove a file; tell whether there was one."""
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def sync_directory_step(self, path: Path) -> None:
         """Make the names in a directory durable."""

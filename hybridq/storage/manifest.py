@@ -1,20 +1,24 @@
 """What hybridq keeps in the user's DuckDB file: tables of the schema `hybridq`.
 
-    hybridq.indexes            one row per vector index: its spec (JSON) and its segment file
-    hybridq."changes_<index>"  keys of rows written since the segment was built, one row per write
+    hybridq.manifest           the version of these tables
+    hybridq.indexes            one row per vector index: its spec (JSON)
+    hybridq.segments           its segment files, and their rows that were dead at the last merge
+    hybridq."changes_<index>"  keys of rows written since, with the transaction that wrote them
     hybridq.extensions         extensions to load at open
     hybridq.objects            what plug-ins keep: pipelines, models (hybridq.pipelines)
     hybridq.calibration        unit costs measured on this host
-    hybridq.ladders            stopping rules calibrated since a segment was written (JSON)
+    hybridq.ladders            stopping rules calibrated since a generation was built (JSON)
 
 A write and the keys it changed commit in one DuckDB transaction, so an index can always be brought
-up to date: segment, minus the keys in `changes`, plus the current rows of those keys.
+up to date: segments, less their dead rows, less the keys in `changes`, plus the current rows of
+those keys. A merge replaces segments and trims `changes` in one transaction too.
 Nothing is created before it is needed, so a file that never saw CREATE INDEX stays plain.
 """
 
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +26,9 @@ from typing import Any, Protocol
 from hybridq.nodes import TableName, literal, quote
 
 SCHEMA = "hybridq"
+
+VERSION = 2
+"""Of the tables; see docs/format.md. Earlier ones are replaced, later ones refused."""
 
 
 class Duck(Protocol):
@@ -76,21 +83,36 @@ class TableInfo:
 
 @dataclass(frozen=True, slots=True)
 class IndexRow:
-    """A row of hybridq.indexes."""
+    """A row of hybridq.indexes: the spec as JSON, and the DuckDB whose row hashes it has."""
 
     name: str
     spec: dict[str, Any]
-    segment: str
     duckdb_version: str
 
 
-def has_manifest(duck: Duck) -> bool:
-    """Tell whether the file has our schema."""
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """A row of hybridq.segments: a file, and the rows of it that were dead at the last merge."""
+
+    segment: str
+    deleted: bytes | None
+
+
+def version(duck: Duck) -> int | None:
+    """Return the version of the file's manifest: 0 before there were any, None without one."""
+    if has_table(duck, "manifest"):
+        found = first_row(duck, "SELECT max(version) FROM hybridq.manifest")
+        return int(found[0]) if found is not None and found[0] is not None else 0
+    return 0 if has_table(duck, "indexes") else None
+
+
+def has_table(duck: Duck, name: str) -> bool:
+    """Tell whether the file has a table of ours."""
     found = first_row(
         duck,
-        "SELECT count(*) FROM duckdb_tables() "
-        "WHERE schema_name = 'hybridq' AND table_name = 'indexes' AND NOT temporary "
-        "AND database_name = current_database()",
+        "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'hybridq' AND NOT temporary "
+        "AND database_name = current_database() AND table_name = ?",
+        [name],
     )
     return bool(found and found[0])
 
@@ -99,45 +121,116 @@ def create_manifest(duck: Duck) -> None:
     """Create our schema and tables where they are missing."""
     for statement in (
         "CREATE SCHEMA IF NOT EXISTS hybridq",
+        "CREATE TABLE IF NOT EXISTS hybridq.manifest (version INTEGER PRIMARY KEY)",
+        f"INSERT INTO hybridq.manifest VALUES ({VERSION}) ON CONFLICT DO NOTHING",
         "CREATE TABLE IF NOT EXISTS hybridq.indexes (name TEXT PRIMARY KEY, spec TEXT NOT NULL, "
-        "segment TEXT NOT NULL, duckdb_version TEXT NOT NULL)",
+        "duckdb_version TEXT NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS hybridq.segments (segment TEXT NOT NULL, "
+        "index_name TEXT NOT NULL, deleted BLOB)",
         "CREATE TABLE IF NOT EXISTS hybridq.extensions (name TEXT PRIMARY KEY)",
         "CREATE TABLE IF NOT EXISTS hybridq.calibration (name TEXT PRIMARY KEY, seconds DOUBLE)",
-        "CREATE TABLE IF NOT EXISTS hybridq.ladders (segment TEXT PRIMARY KEY, ladder TEXT)",
+        "CREATE TABLE IF NOT EXISTS hybridq.ladders (generation TEXT PRIMARY KEY, ladder TEXT)",
     ):
         duck.execute(statement)
+
+
+def specs_of_old(duck: Duck) -> list[dict[str, Any]]:
+    """Return the specs of the indexes of an earlier manifest: the one thing all versions have."""
+    rows = duck.execute("SELECT spec FROM hybridq.indexes ORDER BY name").fetchall()
+    return [json.loads(spec) for (spec,) in rows]
+
+
+def forget_old(duck: Duck) -> None:
+    """Drop what an earlier manifest knew of segments and changes; specs must be at hand."""
+    logs = duck.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'hybridq' "
+        "AND database_name = current_database() AND starts_with(table_name, 'changes_')"
+    ).fetchall()
+    for name in ("indexes", "segments", "ladders", "manifest", *(n for (n,) in logs)):
+        duck.execute(f"DROP TABLE IF EXISTS {SCHEMA}.{quote(name)}")
 
 
 def indexes(duck: Duck) -> list[IndexRow]:
     """Return the indexes of the file."""
     rows = duck.execute(
-        "SELECT name, spec, segment, duckdb_version FROM hybridq.indexes ORDER BY name"
+        "SELECT name, spec, duckdb_version FROM hybridq.indexes ORDER BY name"
     ).fetchall()
-    return [
-        IndexRow(name, json.loads(spec), segment, version) for name, spec, segment, version in rows
-    ]
+    return [IndexRow(name, json.loads(spec), version) for name, spec, version in rows]
 
 
-def put_index(duck: Duck, row: IndexRow, key_types: Sequence[str]) -> None:
-    """Record an index (or its new segment) and start its change log anew."""
-    duck.execute("DELETE FROM hybridq.indexes WHERE name = ?", [row.name])
+def segments(duck: Duck, index: str) -> list[SegmentRow]:
+    """Return the segments of an index."""
+    rows = duck.execute(
+        "SELECT segment, deleted FROM hybridq.segments WHERE index_name = ? ORDER BY segment",
+        [index],
+    ).fetchall()
+    return [SegmentRow(segment, deleted) for segment, deleted in rows]
+
+
+def all_segments(duck: Duck) -> set[str]:
+    """Return the names of the segments of all indexes."""
+    return {n for (n,) in duck.execute("SELECT segment FROM hybridq.segments").fetchall()}
+
+
+def put_index(duck: Duck, row: IndexRow, segment: str | None, key_types: Sequence[str]) -> None:
+    """Record an index as it was just built: one segment, and a change log that begins anew.
+
+    One without a segment is rebuilt at the next open.
+    """
+    remove_index(duck, row.name)
     duck.execute(
-        "INSERT INTO hybridq.indexes VALUES (?, ?, ?, ?)",
-        [row.name, json.dumps(row.spec), row.segment, row.duckdb_version],
+        "INSERT INTO hybridq.indexes VALUES (?, ?, ?)",
+        [row.name, json.dumps(row.spec), row.duckdb_version],
     )
-    columns = ", ".join(f"k{i} {kind}" for i, kind in enumerate(key_types))
-    duck.execute(f"CREATE OR REPLACE TABLE {changes_table(row.name)} ({columns})")
+    if segment is not None:
+        put_segment(duck, row.name, SegmentRow(segment, None))
+    columns = "".join(f", k{i} {kind}" for i, kind in enumerate(key_types))
+    duck.execute(f"CREATE TABLE {changes_table(row.name)} (tx UUID NOT NULL{columns})")
+
+
+def put_segment(duck: Duck, index: str, row: SegmentRow) -> None:
+    """Record a segment of an index."""
+    duck.execute("INSERT INTO hybridq.segments VALUES (?, ?, ?)", [row.segment, index, row.deleted])
+
+
+def put_merge(
+    duck: Duck, index: str, rows: Sequence[SegmentRow], published: Sequence[uuid.UUID]
+) -> None:
+    """Replace the segments of an index, and trim its log of the transactions they contain.
+
+    Exactly those transactions: one that began before them may commit after them.
+    """
+    duck.execute("DELETE FROM hybridq.segments WHERE index_name = ?", [index])
+    for row in rows:
+        put_segment(duck, index, row)
+    if published:
+        duck.execute(
+            f"DELETE FROM {changes_table(index)} WHERE list_contains(CAST(? AS UUID[]), tx)",
+            [[str(tx) for tx in published]],
+        )
 
 
 def remove_index(duck: Duck, name: str) -> None:
     """Forget an index."""
     duck.execute("DELETE FROM hybridq.indexes WHERE name = ?", [name])
+    duck.execute("DELETE FROM hybridq.segments WHERE index_name = ?", [name])
     duck.execute(f"DROP TABLE IF EXISTS {changes_table(name)}")
 
 
 def changes_table(index: str) -> str:
     """Return the quoted name of the change log of an index."""
     return f"{SCHEMA}.{quote('changes_' + index)}"
+
+
+def new_transaction() -> uuid.UUID:
+    """Return the name under which a transaction logs its changes."""
+    return uuid.uuid4()
+
+
+def logged(duck: Duck, index: str) -> list[uuid.UUID]:
+    """Return the transactions in the change log of an index."""
+    rows = duck.execute(f"SELECT DISTINCT tx FROM {changes_table(index)} ORDER BY tx").fetchall()
+    return [tx for (tx,) in rows]
 
 
 def extensions(duck: Duck) -> list[str]:
@@ -162,20 +255,21 @@ def put_calibration(duck: Duck, costs: dict[str, float]) -> None:
         duck.execute("INSERT INTO hybridq.calibration VALUES (?, ?)", [name, seconds])
 
 
-def ladder(duck: Duck, segment: str) -> dict[str, Any] | None:
-    """Return the stopping rule calibrated for a segment after it was written."""
-    row = first_row(duck, "SELECT ladder FROM hybridq.ladders WHERE segment = ?", [segment])
+def ladder(duck: Duck, generation: str) -> dict[str, Any] | None:
+    """Return the stopping rule calibrated for a generation after it was built."""
+    row = first_row(duck, "SELECT ladder FROM hybridq.ladders WHERE generation = ?", [generation])
     return None if row is None else dict(json.loads(row[0]))
 
 
-def put_ladder(duck: Duck, segment: str, ladder: dict[str, Any]) -> None:
-    """Record a segment's stopping rule, and forget those of segments that are gone."""
-    duck.execute(
-        "DELETE FROM hybridq.ladders WHERE segment = ? "
-        "OR segment NOT IN (SELECT segment FROM hybridq.indexes)",
-        [segment],
-    )
-    duck.execute("INSERT INTO hybridq.ladders VALUES (?, ?)", [segment, json.dumps(ladder)])
+def put_ladder(duck: Duck, generation: str, ladder: dict[str, Any]) -> None:
+    """Record a generation's stopping rule."""
+    forget_ladder(duck, generation)
+    duck.execute("INSERT INTO hybridq.ladders VALUES (?, ?)", [generation, json.dumps(ladder)])
+
+
+def forget_ladder(duck: Duck, generation: str) -> None:
+    """Forget a generation's stopping rule."""
+    duck.execute("DELETE FROM hybridq.ladders WHERE generation = ?", [generation])
 
 
 def describe(duck: Duck, table: TableName) -> TableInfo | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.errors import InternalError, OperationalError
+from hybridq.errors import DamagedError, InternalError, OperationalError
 from hybridq.storage.files import Files, Sink
 
 MAGIC = b"hybridq\0"
@@ -49,16 +49,6 @@ ArraySource = Array | Chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """An open segment; the arrays are read-only views of the mapped file."""
-
-    path: Path
-    metadata: dict[str, Any]
-    arrays: dict[str, Array]
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Section:
     """Where an array lies in the file; its checksum covers the padding too."""
 
@@ -75,6 +65,20 @@ class _Section:
     @property
     def end(self) -> int:
         return self.offset + _aligned(self.length)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """An open segment; the arrays are read-only views of the mapped file."""
+
+    path: Path
+    metadata: dict[str, Any]
+    arrays: dict[str, Array]
+    size_bytes: int
+
+    def damaged(self, what: str) -> DamagedError:
+        """Return the error for damage of the file."""
+        return _damaged(self.path, what)
 
 
 def write_segment(
@@ -105,14 +109,16 @@ def write_segment(
     files.write_atomic(path, write)
 
 
-def open_segment(files: Files, path: Path, *, verify: bool = True) -> Segment:
-    """Map the segment at `path`.
+def open_segment(files: Files, path: Path, *, trusted: Collection[str] = ()) -> Segment:
+    """Map the segment at `path` and verify all of it but the arrays `trusted`.
 
-    The header is always verified; without `verify` the arrays' checksums are taken on trust.
     Raises OperationalError, naming the path and what is wrong, for a missing, foreign,
     truncated or damaged file.
     """
-    size = files.size(path)
+    found = files.stat(path)
+    if found is None:
+        raise DamagedError(f'segment "{path}" is missing')
+    size = found.size_bytes
     if size < _PRELUDE.size:
         raise _damaged(path, f"it is {size} bytes long, shorter than any segment")
     data = files.map_readonly(path)
@@ -143,17 +149,23 @@ def open_segment(files: Files, path: Path, *, verify: bool = True) -> Segment:
         if section.offset != expected or section.end > size:
             raise _damaged(path, f'array "{section.name}" is misplaced')
         expected = section.end
+        verify = section.name not in trusted
         if verify and _checksum(data[section.offset : section.end]) != section.checksum:
             raise _damaged(path, f'array "{section.name}" does not match its checksum')
         part = data[section.offset : section.offset + section.length]
         arrays[section.name] = part.view(section.dtype).reshape(section.shape)
     if expected != size:
         raise _damaged(path, "bytes follow its last array")
-    return Segment(path=path, metadata=metadata, arrays=arrays, size_bytes=size)
+    return Segment(
+        path=path,
+        metadata=metadata,
+        arrays=arrays,
+        size_bytes=size,
+    )
 
 
-def _damaged(path: Path, what: str) -> OperationalError:
-    return OperationalError(f'segment "{path}" is damaged: {what}')
+def _damaged(path: Path, what: str) -> DamagedError:
+    return DamagedError(f'segment "{path}" is damaged: {what}')
 
 
 def _aligned(length: int) -> int:

@@ -15,21 +15,19 @@ from hybridq.storage.files import Files
 _STATE = "state.json"
 
 
-def signature(path: Path) -> list[int]:
+def signature(files: Files, path: Path) -> list[int]:
     """Return (size, time of change, log size) of a database file, [] if there is none."""
-    if not path.exists():
-        return []
-    now, wal = path.stat(), Path(f"{path}.wal")
-    return [now.st_size, now.st_mtime_ns, wal.stat().st_size if wal.exists() else 0]
+    now, wal = files.stat(path), files.stat(Path(f"{path}.wal"))
+    return [] if now is None else [*now, 0 if wal is None else wal.size_bytes]
 
 
-def recorded(directory: Path) -> list[int] | None:
+def recorded(files: Files, directory: Path) -> list[int] | None:
     """Return the signature of our last close, None if there is none to be read."""
     state = directory / _STATE
-    if not state.exists():
+    if files.stat(state) is None:
         return None
     try:
-        found: list[int] = json.loads(state.read_text())["signature"]
+        found: list[int] = json.loads(files.map_readonly(state).tobytes())["signature"]
     except (ValueError, KeyError, TypeError):
         return None
     return found
@@ -37,7 +35,7 @@ def recorded(directory: Path) -> list[int] | None:
 
 def record(files: Files, directory: Path, path: Path) -> None:
     """Record the signature of a file that was closed."""
-    data = json.dumps({"signature": signature(path)}).encode()
+    data = json.dumps({"signature": signature(files, path)}).encode()
     files.write_atomic(directory / _STATE, lambda sink: sink.write(data))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import hybridq
 from hybridq import instance
+from hybridq.index import upkeep
 from hybridq.storage.files import OsFiles
 from tests.durability import album
 from tests.durability.album import DIM
@@ -85,6 +86,8 @@ def test_flipped_byte(path, place):
     data[int(place * len(data))] ^= 0x40
     segment.write_bytes(data)
     with hybridq.connect(path) as con:
+        album.check(con, indexed=None)
+        con.check_open().instance.merger.wait()
         album.check(con)
 
 
@@ -301,13 +304,13 @@ def test_failing_disk_leaves_the_old_index(path, step):
     with hybridq.connect(path) as con:
         con.execute("UPDATE photos SET v = ? WHERE id < 20", [NEW])
         ours = con.check_open().instance
-        working, ours.files = ours.files, FailingFiles(step, errno.ENOSPC)
+        working, ours.store.files = ours.store.files, FailingFiles(step, errno.ENOSPC)
         with pytest.raises(hybridq.OperationalError, match="injected"):
             con.execute("REINDEX INDEX photos_v")
         album.check(con)
         con.execute("DELETE FROM photos WHERE id > 390")
         album.check(con)
-        ours.files = working
+        ours.store.files = working
         con.execute("REINDEX INDEX photos_v")
         album.check(con)
     with hybridq.connect(path) as con:
@@ -322,11 +325,11 @@ def test_failing_disk_at_create_index(tmp_path, step):
         con.execute(f"CREATE TABLE photos (id INTEGER PRIMARY KEY, label TEXT, v FLOAT[{DIM}])")
         con.executemany("INSERT INTO photos VALUES (?, ?, ?)", album.rows(50))
         ours = con.check_open().instance
-        working, ours.files = ours.files, FailingFiles(step, errno.EIO)
+        working, ours.store.files = ours.store.files, FailingFiles(step, errno.EIO)
         with pytest.raises(hybridq.OperationalError, match="injected"):
             con.execute("CREATE INDEX photos_v ON photos USING ann (v)")
         album.check(con, indexed=False)
-        ours.files = working
+        ours.store.files = working
         con.execute("CREATE INDEX photos_v ON photos USING ann (v)")
         album.check(con)
 
@@ -344,23 +347,32 @@ def test_failing_disk_at_the_rebuild_of_a_damaged_segment(path, monkeypatch):
         album.check(con, indexed=False)
     finally:
         monkeypatch.undo()
-        con.check_open().instance.files = OsFiles()
+        con.check_open().instance.store.files = OsFiles()
         con.close()
     with hybridq.connect(path) as con:
         album.check(con)
 
 
 def test_failing_disk_after_commit(path, monkeypatch):
-    """COMMIT has happened: that the outgrown index cannot be rebuilt is no error of it."""
-    monkeypatch.setattr(instance, "_REBUILD_MIN_BYTES", 1)
+    """COMMIT has happened: that the delta cannot be merged is no error of it, and loses nothing."""
+    monkeypatch.setattr(upkeep, "DELTA_BYTES", 1)
     with hybridq.connect(path) as con:
         ours = con.check_open().instance
-        working, ours.files = ours.files, FailingFiles("write", errno.ENOSPC)
+        working, ours.store.files = ours.store.files, FailingFiles("write", errno.ENOSPC)
         con.executemany("INSERT INTO photos VALUES (?, ?, ?)", album.rows(300, start=1000))
+        ours.merger.wait()
+        assert len(con.notices) == 1
+        assert "could not be merged" in con.notices[0]
         assert len(album.content(con)) == 700
         album.check(con)
-        ours.files = working
-        con.executemany("INSERT INTO photos VALUES (?, ?, ?)", album.rows(300, start=2000))
+        con.executemany("INSERT INTO photos VALUES (?, ?, ?)", album.rows(10, start=1900))
+        ours.merger.wait()
+        assert len(con.notices) == 1  # tried again when there is more to merge
+        ours.store.files = working
+        con.executemany("INSERT INTO photos VALUES (?, ?, ?)", album.rows(290, start=2000))
+        ours.merger.wait()
+        assert len(con.notices) == 1
+        assert con.execute("SELECT delta_rows FROM hybridq_health()").fetchall() == [([],)]
         album.check(con)
     with hybridq.connect(path) as con:
         assert len(album.content(con)) == 1000

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from hybridq.index.codes import encode_part
+from hybridq.index.codes import encode_part, frame_of
 from hybridq.kernels import coded, scan, sieve, zones
 from hybridq.kernels.distance import COSINE, IP, L2
 from hybridq.nodes import Metric
@@ -38,7 +38,8 @@ def prepared(metric, table):
             if metric == L2 and np.isfinite(away).all():
                 radius[c] = np.nextafter(np.float32(away.max()), np.float32(np.inf))
     with np.errstate(all="ignore"):
-        codes = encode_part([rows], labels, centroids, Metric(metric), NoProgress())
+        frame = frame_of(centroids, Metric(metric))
+        codes = encode_part([rows], labels, frame, Metric(metric), NoProgress())
     return centroids, codes, radius
 
 
@@ -88,6 +89,8 @@ def run(
         len(table.offsets) if max_lists is None else max_lists,
         epsilon,
         k,
+        0,
+        np.empty(len(table.offsets), np.int64),
         distance,
         tie,
         position,
@@ -172,7 +175,8 @@ def test_codes_find_nearly_all_of_the_nearest(metric):
     rows = (centroids[labels] + 0.4 * rng.standard_normal((n, d))).astype(np.float32)
     if metric == COSINE:
         centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
-    codes = encode_part([rows], labels, centroids, Metric(metric), NoProgress())
+    frame = frame_of(centroids, Metric(metric))
+    codes = encode_part([rows], labels, frame, Metric(metric), NoProgress())
     ready = (centroids, codes, np.full(8, np.inf, np.float32))
     offsets = np.searchsorted(labels, np.arange(9)).astype(np.int64)
     found = 0
@@ -203,7 +207,7 @@ def test_lists_beyond_the_first_chunk_are_visited():
     centroids = (10 * rng.standard_normal((nlist, d))).astype(np.float32)
     labels = np.repeat(np.arange(nlist), 2).astype(np.int32)
     rows = (centroids[labels] + 0.1 * rng.standard_normal((2 * nlist, d))).astype(np.float32)
-    codes = encode_part([rows], labels, centroids, Metric.L2, NoProgress())
+    codes = encode_part([rows], labels, frame_of(centroids, Metric.L2), Metric.L2, NoProgress())
     ready = (centroids, codes, np.full(nlist, np.inf, np.float32))
     table = _plain_table(rows[7].copy(), rows, np.arange(0, 2 * nlist + 1, 2))
     result = run(L2, table, ready, 10, min_lists=nlist)
@@ -218,7 +222,7 @@ def test_a_scan_gives_up_where_rows_pass_elsewhere():
     centroids = (10 * rng.standard_normal((nlist, d))).astype(np.float32)
     labels = np.repeat(np.arange(nlist), each).astype(np.int32)
     rows = (centroids[labels] + 0.1 * rng.standard_normal((nlist * each, d))).astype(np.float32)
-    codes = encode_part([rows], labels, centroids, Metric.L2, NoProgress())
+    codes = encode_part([rows], labels, frame_of(centroids, Metric.L2), Metric.L2, NoProgress())
     ready = (centroids, codes, np.full(nlist, np.inf, np.float32))
     table = _plain_table(rows[7].copy(), rows, np.arange(0, nlist * each + 1, each))
     away = np.linalg.norm(centroids - table.query, axis=1)

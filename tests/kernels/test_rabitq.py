@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from hybridq.index.codes import encode_part
+from hybridq.index.codes import encode_part, frame_of
 from hybridq.kernels import rabitq
 from hybridq.kernels._intrinsics import at_most
 from hybridq.kernels._jit import entry, f64, in_f32, in_u8_2d, out_f32, out_u64_2d
@@ -75,9 +75,8 @@ class Encoded:
         self.rows = rows.astype(np.float32)
         self.centroids = centroids.astype(np.float32)
         self.query = (rows[0] + 0.5 * rng.standard_normal(d)).astype(np.float32)
-        self.codes = encode_part(
-            [self.rows], self.labels, self.centroids, Metric(metric), NoProgress()
-        )
+        frame = frame_of(self.centroids, Metric(metric))
+        self.codes = encode_part([self.rows], self.labels, frame, Metric(metric), NoProgress())
         self.truth = scores(metric, self.query, self.rows)
         query = self.query.astype(np.float64)
         if metric == COSINE:
@@ -143,9 +142,9 @@ def test_sign_bits_are_the_signs_of_the_rotated_residuals():
 
 def test_a_row_at_its_centroid_is_known_exactly():
     centroids = np.array([[1.0, 2.0], [5.0, 5.0]], np.float32)
-    codes = encode_part(
-        [centroids.copy()], np.array([0, 1], np.int32), centroids, Metric.L2, NoProgress()
-    )
+    frame = frame_of(centroids, Metric.L2)
+    labels = np.array([0, 1], np.int32)
+    codes = encode_part([centroids.copy()], labels, frame, Metric.L2, NoProgress())
     assert (codes.factors[0, :, :2] == 0).all()
     assert (codes.fine_factors == 0).all()
 
@@ -153,9 +152,8 @@ def test_a_row_at_its_centroid_is_known_exactly():
 @pytest.mark.parametrize("value", [1e30, 1e-30])
 def test_rows_that_cannot_be_squared_never_fall_out(value):
     rows = np.full((1, 8), value, np.float32)
-    codes = encode_part(
-        [rows], np.zeros(1, np.int32), np.zeros((1, 8), np.float32), Metric.L2, NoProgress()
-    )
+    frame = frame_of(np.zeros((1, 8), np.float32), Metric.L2)
+    codes = encode_part([rows], np.zeros(1, np.int32), frame, Metric.L2, NoProgress())
     assert codes.factors[0, 0, 0] == -np.inf
     assert codes.fine_factors[0, 2] == np.inf
 

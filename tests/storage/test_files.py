@@ -65,7 +65,7 @@ def test_a_file_is_written_and_replaced(tmp_path):
     path = tmp_path / "a"
     files.write_atomic(path, write_two_parts)
     assert path.read_bytes() == b"Hello, world"
-    assert files.size(path) == 12
+    assert files.stat(path).size_bytes == 12
     files.write_atomic(path, lambda sink: sink.write(memoryview(np.arange(3, dtype="<i4"))))
     assert np.frombuffer(path.read_bytes(), "<i4").tolist() == [0, 1, 2]
     assert files.list(tmp_path) == ["a"]
@@ -165,14 +165,14 @@ def test_directories(tmp_path):
 @pytest.mark.parametrize(
     "action",
     [
-        lambda files, path: files.size(path),
+        lambda files, path: files.stat(path.parent / "file" / "below"),
         lambda files, path: files.map_readonly(path),
         lambda files, path: files.write_atomic(path / "below", write_two_parts),
         lambda files, path: files.make_dir(path.parent / "file" / "below"),
         lambda files, path: files.list(path.parent / "file"),
         lambda files, path: files.remove(path.parent),
     ],
-    ids=["size", "map_readonly", "write_atomic", "make_dir", "list", "remove"],
+    ids=["stat", "map_readonly", "write_atomic", "make_dir", "list", "remove"],
 )
 def test_errors_name_the_path(tmp_path, action):
     (tmp_path / "file").touch()

@@ -61,7 +61,7 @@ def test_round_trip(tmp_path, data):
     check(opened, metadata, arrays)
     assert opened.path == path
     assert opened.size_bytes == path.stat().st_size
-    check(open_segment(OsFiles(), path, verify=False), metadata, arrays)
+    check(open_segment(OsFiles(), path, trusted=("a", "b", "vectors")), metadata, arrays)
 
 
 def test_arrays_in_chunks(tmp_path):
@@ -130,7 +130,7 @@ def test_every_truncation_is_found(tmp_path):
     for length in range(len(good)):
         path.write_bytes(good[:length])
         with pytest.raises(OperationalError, match=r"small\.segment"):
-            open_segment(OsFiles(), path, verify=False)
+            open_segment(OsFiles(), path, trusted=("a", "b", "vectors"))
     path.write_bytes(good + b"\0")
     with pytest.raises(OperationalError, match="long"):
         open_segment(OsFiles(), path)
@@ -152,9 +152,9 @@ def test_damage_is_named(tmp_path):
     assert "header" in damaged(40, b"?")
     assert 'array "vectors"' in damaged(vectors + 5, b"\7")
     path.write_bytes(good[:vectors] + b"\7" + good[vectors + 1 :])
-    open_segment(OsFiles(), path, verify=False)
+    open_segment(OsFiles(), path, trusted=("a", "b", "vectors"))
     path.unlink()
-    with pytest.raises(OperationalError, match="No such file"):
+    with pytest.raises(OperationalError, match="missing"):
         open_segment(OsFiles(), path)
 
 
@@ -168,8 +168,8 @@ def test_a_segment_outlives_its_file(tmp_path):
 class LyingFiles(OsFiles):
     """Gives sizes as they were before the file shrank."""
 
-    def size(self, path):
-        return super().size(path) + 64
+    def stat(self, path):
+        return super().stat(path)._replace(size_bytes=super().stat(path).size_bytes + 64)
 
 
 def test_a_file_that_shrinks_while_it_is_opened(tmp_path):

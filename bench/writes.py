@@ -1,0 +1,284 @@
+"""What writes cost, and what they cost the searches beside them: a table of descriptors, indexed.
+
+bulk    all rows into an empty table by DuckDB alone; the build; and into a table with an index
+single  one row, INSERT and COMMIT, against DuckDB's own
+stream  batches by executemany and from Arrow as fast as they go, while a thread searches
+delta   searches with a delta that is about to be merged, and after the merge
+
+python bench/writes.py [--rows 200000] [--seconds 20] [--only single stream]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from descriptors import DIM, Descriptors, load
+from items import COLUMNS, INDEX, TABLE
+
+import hybridq
+from hybridq.index import upkeep
+
+SEARCHES = (
+    "SELECT id, v <-> ? AS d FROM items ORDER BY d LIMIT 10",
+    "SELECT id, v <-> ? AS d FROM items WHERE price < 100000 ORDER BY d LIMIT 10",
+)
+_CHUNK = 100_000
+_BATCH = 2_000
+NOISE = 2.0
+_SINGLES = 300
+NAMES = [*COLUMNS, "v"]
+ROW = f"INSERT INTO items VALUES ({', '.join('?' * len(NAMES))})"
+
+
+def arrow(data: Descriptors, start: int, stop: int, first_id: int | None = None) -> pa.Table:
+    """Rows start … stop - 1 as columns; ids from `first_id` on."""
+    columns: dict[str, Any] = {n: data.attributes[n][start:stop] for n in COLUMNS}
+    if first_id is not None:
+        columns["id"] = np.arange(first_id, first_id + stop - start, dtype=np.int32)
+    flat = np.array(data.vectors[start:stop]).ravel()
+    if first_id is not None:  # near the rows that are there, and like none of them
+        flat += np.random.default_rng(first_id).normal(0, NOISE, len(flat)).astype(np.float32)
+    columns["v"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), DIM)
+    return pa.table(columns)
+
+
+def rows(data: Descriptors, start: int, stop: int, first_id: int) -> list[tuple[Any, ...]]:
+    """The same as tuples; vectors are arrays."""
+    columns = [data.attributes[n][start:stop].tolist() for n in COLUMNS[1:]]
+    ids = range(first_id, first_id + stop - start)
+    noise = np.random.default_rng(first_id).normal(0, NOISE, (stop - start, DIM))
+    vectors = data.vectors[start:stop] + noise.astype(np.float32)
+    return list(zip(ids, *columns, list(vectors), strict=True))
+
+
+def fill(con: Any, data: Descriptors, stop: int, start: int = 0) -> float:
+    """Insert rows start … stop - 1 in chunks; return the seconds."""
+    seconds = 0.0
+    for at in range(start, stop, _CHUNK):
+        con.register("source", arrow(data, at, min(stop, at + _CHUNK)))
+        began = time.perf_counter()
+        con.execute("INSERT INTO items SELECT * FROM source")
+        seconds += time.perf_counter() - began
+        con.unregister("source")
+    return seconds
+
+
+def bulk(data: Descriptors, folder: Path) -> dict[str, float]:
+    """Seconds to load everything."""
+    count = len(data.vectors)
+    with duckdb.connect(str(folder / "plain.duckdb")) as plain:
+        plain.execute(TABLE)
+        alone = fill(plain, data, count)
+    with hybridq.connect(folder / "built.duckdb") as con:
+        con.execute(TABLE)
+        loaded = fill(con, data, count)
+        began = time.perf_counter()
+        con.execute(INDEX)
+        build = time.perf_counter() - began
+    with hybridq.connect(folder / "indexed.duckdb") as con:
+        con.execute(TABLE)
+        fill(con, data, count // 10)
+        con.execute(INDEX)
+        began = time.perf_counter()
+        indexed = fill(con, data, count, count // 10)
+        con.check_open().instance.merger.wait()
+        merged = time.perf_counter() - began
+    return {
+        "duckdb_seconds": alone,
+        "hybridq_seconds": loaded,
+        "build_seconds": build,
+        "into_index_seconds": indexed,
+        "into_index_and_merged_seconds": merged,
+        "ratio": (indexed * count / (count - count // 10)) / (alone + build),
+    }
+
+
+def single(data: Descriptors, folder: Path) -> dict[str, float]:
+    """Median milliseconds of INSERT and COMMIT of one row."""
+    out: dict[str, float] = {}
+    given = rows(data, 0, _SINGLES, 10_000_000)
+    opened: list[tuple[str, Callable[[], Any]]] = [
+        ("duckdb", lambda: duckdb.connect(str(folder / "plain.duckdb"))),
+        ("hybridq", lambda: hybridq.connect(folder / "built.duckdb")),
+    ]
+    for name, connect in opened:
+        with connect() as con:
+            con.execute(ROW, (9_999_999, *given[0][1:-1], given[0][-1].tolist()))
+            taken = []
+            for row in given:
+                values = (*row[:-1], row[-1].tolist())
+                began = time.perf_counter()
+                con.execute("BEGIN")
+                con.execute(ROW, values)
+                con.execute("COMMIT")
+                taken.append(time.perf_counter() - began)
+            out[f"{name}_ms"] = float(np.median(taken)) * 1e3
+            taken = []
+            for row in given:
+                values = (row[0] + _SINGLES, *row[1:-1], row[-1].tolist())
+                began = time.perf_counter()
+                con.execute(ROW, values)
+                taken.append(time.perf_counter() - began)
+            out[f"{name}_autocommit_ms"] = float(np.median(taken)) * 1e3
+    out["ratio"] = out["hybridq_ms"] / out["duckdb_ms"]
+    out["autocommit_ratio"] = out["hybridq_autocommit_ms"] / out["duckdb_autocommit_ms"]
+    return out
+
+
+class Searcher:
+    """Searches over and over in a thread, one statement after the other."""
+
+    def __init__(self, path: Path, data: Descriptors) -> None:
+        self.seconds: list[float] = []
+        self._stop = False
+        self._path, self._queries = path, data.queries
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Searcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        with hybridq.connect(self._path) as con:
+            for i in self._numbers():
+                began = time.perf_counter()
+                text, query = SEARCHES[i % 2], self._queries[i % len(self._queries)]
+                assert len(con.execute(text, [query]).fetchall()) == 10
+                self.seconds.append(time.perf_counter() - began)
+
+    def _numbers(self) -> Iterator[int]:
+        i = 0
+        while not self._stop:
+            yield i
+            i += 1
+
+    def summary(self) -> dict[str, float]:
+        """p50 and p99 in milliseconds."""
+        taken = np.array(self.seconds[20:]) * 1e3
+        return {
+            "p50_ms": float(np.median(taken)),
+            "p99_ms": float(np.quantile(taken, 0.99)),
+            "searches": len(taken),
+        }
+
+
+def stream(data: Descriptors, folder: Path, seconds: float) -> dict[str, Any]:
+    """Rows a second of writers beside a searching thread, and the searches' latency."""
+    path = folder / "built.duckdb"
+    out: dict[str, Any] = {}
+    fresh = 20_000_000
+    with hybridq.connect(path) as con:
+        with Searcher(path, data) as searcher:
+            time.sleep(seconds / 2)
+        out["idle"] = searcher.summary()
+        for kind in ("arrow", "executemany"):
+            written = 0
+            with Searcher(path, data) as searcher:
+                began = time.perf_counter()
+                while time.perf_counter() - began < seconds:
+                    at = written % (len(data.vectors) - _BATCH)
+                    if kind == "arrow":
+                        con.register("source", arrow(data, at, at + _BATCH, fresh))
+                        con.execute("INSERT INTO items SELECT * FROM source")
+                    else:
+                        con.executemany(ROW, rows(data, at, at + _BATCH, fresh))
+                    written += _BATCH
+                    fresh += _BATCH
+                rate = written / (time.perf_counter() - began)
+            out[kind] = {"rows_per_second": rate, **searcher.summary()}
+            out[kind]["p99_ratio"] = out[kind]["p99_ms"] / out["idle"]["p99_ms"]
+            began = time.perf_counter()
+            con.check_open().instance.merger.wait()
+            out[kind]["merged_after_seconds"] = time.perf_counter() - began
+        con.execute("DELETE FROM items WHERE id >= 10000000")
+        con.check_open().instance.merger.wait()
+    return out
+
+
+def delta(data: Descriptors, folder: Path) -> dict[str, float]:
+    """Milliseconds of a search over segments and a full delta, and over the same rows merged."""
+    path = folder / "built.duckdb"
+    with hybridq.connect(path) as con:
+        ours = con.check_open().instance
+        most = min(upkeep.DELTA_ROWS, upkeep.DELTA_BYTES // (4 * DIM)) * 15 // 16
+        con.execute("SELECT * FROM hybridq_merge('items_v')").fetchall()
+        state = ours.index_named("items_v")
+        assert state is not None
+        first, left, sizes = 30_000_000, most, []
+        # Batches of many sizes: as many parts as a delta may have.
+        while left > 0:
+            count = min(left, max(1, left * 3 // 5))
+            sizes.append(count)
+            left -= count
+        for count in sizes:
+            at = first % (len(data.vectors) - count)
+            con.register("source", arrow(data, at, at + count, first))
+            con.execute("INSERT INTO items SELECT * FROM source")
+            first += count
+        ours.merger.wait()
+        parts = len(state.snapshot.parts)
+        out: dict[str, float] = {"delta_rows": state.snapshot.delta_rows, "parts": parts}
+        full = [_median(con, data, text) for text in SEARCHES]
+        con.execute("SELECT * FROM hybridq_merge('items_v')").fetchall()
+        merged = [_median(con, data, text) for text in SEARCHES]
+        for name, a, b in zip(("plain", "filtered"), full, merged, strict=True):
+            out |= {f"{name}_delta_ms": a, f"{name}_merged_ms": b, f"{name}_ratio": a / b}
+        con.execute("DELETE FROM items WHERE id >= 10000000")
+        ours.merger.wait()
+    return out
+
+
+def _median(con: Any, data: Descriptors, text: str) -> float:
+    taken = []
+    for _ in range(3):
+        for query in data.queries[:200]:
+            began = time.perf_counter()
+            con.execute(text, [query]).fetchall()
+            taken.append(time.perf_counter() - began)
+    return float(np.median(taken)) * 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--only", nargs="+", default=["bulk", "single", "stream", "delta"])
+    parser.add_argument("--folder", type=Path, help="keep the databases here, and use them again")
+    arguments = parser.parse_args()
+    data = load(arguments.rows)
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="writes-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if "bulk" in arguments.only or not (folder / "built.duckdb").exists():
+            print(json.dumps({"bulk": bulk(data, folder)}, indent=2), flush=True)
+        if "single" in arguments.only:
+            print(json.dumps({"single": single(data, folder)}, indent=2), flush=True)
+        if "stream" in arguments.only:
+            print(
+                json.dumps({"stream": stream(data, folder, arguments.seconds)}, indent=2),
+                flush=True,
+            )
+        if "delta" in arguments.only:
+            print(json.dumps({"delta": delta(data, folder)}, indent=2), flush=True)
+    finally:
+        if arguments.folder is None:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The delta: rows committed since the last merge, coded when they are written.
+
+A change becomes a part of its own. Parts in memory are kept few and growing: one takes in the
+younger ones until it is several times larger than they are, small ones at once, large ones in the
+background. Rows of which there are few lie in one list and are scanned as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from hybridq.index.codes import encode_part
+from hybridq.index.generation import Generation, Trained
+from hybridq.index.ivf import IndexSpec, Part, Snapshot, key_codes
+from hybridq.index.layout import Layout
+from hybridq.index.merge import Merge, memory_part
+from hybridq.index.rows import Rows
+from hybridq.progress import NoProgress
+
+FLAT_ROWS = 256
+"""Up to so many rows are scanned without codes."""
+
+FLAT_PARTS = 2
+"""So many small parts wait for the next to be merged with it: to merge takes as long as to code."""
+
+RATIO = 4
+"""A part is merged with a younger one unless it has so many times its rows."""
+
+AT_ONCE_ROWS = 8_192
+"""Merges of up to so many rows are a matter of milliseconds: the writer does them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Keys that a transaction changed (an array per key column), and a part with their rows.
+
+    No part has a row with one of the keys yet if they are `fresh`.
+    """
+
+    keys: Sequence[pa.Array]
+    part: Part
+    fresh: bool = False
+
+
+def flat_generation(spec: IndexSpec) -> Generation:
+    """Return the generation of parts without lists."""
+    return Generation(
+        id="",
+        metric=spec.metric,
+        centroids=np.zeros((1, spec.dim), np.float32),
+        ladder=None,
+        trained=Trained(rows=0, spread=0.0, skew=1.0),
+    )
+
+
+def part_of(rows: Rows, generation: Generation) -> Part:
+    """Return rows as a part in memory, coded unless they are few or the index has no lists."""
+    if len(rows.vectors) <= FLAT_ROWS or not generation.coded:
+        return _flat(rows)
+    labels = generation.assign(rows.vectors)
+    layout = Layout(rows, generation.centroids, labels)
+    codes = encode_part(
+        layout.chunks(rows), layout.labels, generation.frame, rows.spec.metric, NoProgress()
+    )
+    return memory_part(
+        rows.spec,
+        generation,
+        vectors=np.ascontiguousarray(rows.vectors[layout.vector_order]),
+        keys=layout.keys,
+        dictionaries=rows.dictionaries,
+        list_offsets=layout.list_offsets,
+        list_radius=layout.list_radius,
+        row_hash=layout.hash,
+        codes=codes,
+        spread=layout.spread,
+    )
+
+
+def _flat(rows: Rows) -> Part:
+    """Return rows as a part without lists, those with a vector first."""
+    order = np.concatenate([np.flatnonzero(rows.valid), np.flatnonzero(~rows.valid)])
+    return memory_part(
+        rows.spec,
+        flat_generation(rows.spec),
+        vectors=rows.vectors,
+        keys=rows.keys if rows.valid.all() else np.ascontiguousarray(rows.keys[:, order]),
+        dictionaries=rows.dictionaries,
+        list_offsets=np.array([0, len(rows.vectors)], np.int64),
+        list_radius=np.full(1, np.inf, np.float32),
+        row_hash=rows.hash[order],
+        codes=None,
+        spread=0.0,
+    )
+
+
+def fold(snapshot: Snapshot, change: Change, version: int, busy: Collection[int] = ()) -> Snapshot:
+    """Return the snapshot with a change in it; the parts `busy` are being merged by others."""
+    parts = [*snapshot.parts]
+    if not change.fresh:
+        codes = key_codes(snapshot.spec, change.keys)
+        parts = [part.without(part.find(change.keys, codes)) for part in parts]
+    fresh = change.part
+    stored = [p for p in parts if p.segment is not None]
+    young = [p for p in parts if p.segment is None and p.rows > p.dead]
+    flat = [p for p in young if p.codes is None]
+    if fresh.codes is None and fresh.rows and len(flat) < FLAT_PARTS:
+        young.append(fresh)
+        return replace(snapshot, parts=(*stored, *young), version=version)
+    while young and (
+        _live(young[-1]) < RATIO * _live(fresh) or (young[-1].codes is None and fresh.codes is None)
+    ):
+        if _live(young[-1]) + _live(fresh) > AT_ONCE_ROWS or young[-1].uid in busy:
+            break
+        fresh = merged(snapshot.spec, [young.pop(), fresh], snapshot.generation)
+    if fresh.rows:
+        young.append(fresh)
+    return replace(snapshot, parts=(*stored, *young), version=version)
+
+
+def merged(spec: IndexSpec, parts: Sequence[Part], generation: Generation) -> Part:
+    """Return one part in memory with the live rows of several."""
+    if sum(map(_live, parts)) <= FLAT_ROWS or not generation.coded:
+        generation = flat_generation(spec)
+    return Merge(spec, parts, generation).part()
+
+
+def _live(part: Part) -> int:
+    return part.rows - part.dead
