@@ -5,7 +5,7 @@ single  one row, INSERT and COMMIT, against DuckDB's own
 stream  batches by executemany and from Arrow as fast as they go, while a thread searches
 delta   searches with a delta that is about to be merged, and after the merge
 
-python bench/writes.py [--rows 200000] [--seconds 20] [--only single stream]
+python -m bench.writes [--rows 200000] [--seconds 20] [--only single stream]
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-from descriptors import DIM, Descriptors, load
-from items import COLUMNS, INDEX, TABLE
 
 import hybridq
+from bench.descriptors import DIM, Descriptors, load
+from bench.items import COLUMNS, INDEX, TABLE
 from hybridq.index import upkeep
 
 SEARCHES = (

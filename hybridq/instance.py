@@ -31,7 +31,7 @@ from hybridq.index.measure import unit_costs
 from hybridq.index.state import IndexState
 from hybridq.merger import Merger
 from hybridq.nodes import CreateIndex
-from hybridq.pipelines import StoredPipelines
+from hybridq.pipelines import StoredObjects
 from hybridq.plan.calibration import calibrated
 from hybridq.plan.cost import REFERENCE
 from hybridq.progress import NoProgress, Progress
@@ -109,8 +109,8 @@ class Instance:
             self.directory = Path(path + ".hybridq")
         self.store = Store(self.duck, OsFiles(), self.directory, self.lock)
         self.merger = Merger(self, read_only=read_only)
-        self.pipelines = StoredPipelines(self.duck, read_only=read_only)
-        self.functions = Functions(self.duck, self.pipelines)
+        self.objects = StoredObjects(self.duck, read_only=read_only)
+        self.functions = Functions(self.duck, self.objects)
         try:
             for name in extensions.BUILT_IN:
                 if name in extensions.installed():
@@ -158,7 +158,7 @@ class Instance:
                 return
             _open.pop(self.path, None)
         self.merger.close()
-        self.pipelines.save()
+        self.objects.save()
         self.functions.close()
         self.indexes.clear()
         try:
@@ -171,6 +171,9 @@ class Instance:
                     signature.forget(files, self.directory)
                 else:
                     signature.record(files, self.directory, Path(self.path))
+        except Error as error:
+            # All is committed; without a signature the next open compares tables with indexes.
+            log.warning("the state of the indexes was not recorded: %s", error.message)
         finally:
             if self._temporary is not None:
                 shutil.rmtree(self._temporary.name, ignore_errors=True)

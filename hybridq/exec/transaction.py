@@ -20,7 +20,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 import duckdb
@@ -63,7 +63,8 @@ class Pin:
 
     `view` is what its queries search, made when one needs it; the rows of `unseen` writes may be
     old in it. `changes` are all writes to log, `opaque` tells that there are more that nobody
-    recorded.
+    recorded, `beside` that columns were written that the index does not keep, `aged` that this
+    happened after the view got its version: what DuckDB said of its rows is past.
     """
 
     state: IndexState
@@ -73,6 +74,8 @@ class Pin:
     unseen: list[Captured] = field(default_factory=list)
     changes: list[Captured] = field(default_factory=list)
     opaque: bool = False
+    beside: bool = False
+    aged: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +89,6 @@ class Transaction:
     wrote: bool = False
     changed_schema: bool = False
     states: dict[str, IndexState] = field(default_factory=dict)
-    beside: set[str] = field(default_factory=set)
     dropped: list[IndexState] = field(default_factory=list)
 
     def begin_write(self, state: IndexState, session: Writer) -> None:
@@ -130,6 +132,12 @@ class Transaction:
         if pin is not None:
             pin.opaque = True
 
+    def record_beside(self, state: IndexState) -> None:
+        """Remember that columns were written that the index does not keep."""
+        pin = self.pins.get(state.name)
+        if pin is not None:
+            pin.beside = pin.aged = True
+
     def sees(self, state: IndexState) -> bool:
         """Tell whether the transaction can search the index: it was there at BEGIN, and still is.
 
@@ -167,8 +175,11 @@ def view(
     snapshot = _base(pin, instance)
     if pin.unseen:
         snapshot = fold(snapshot, change_of(duck, snapshot, pin.unseen), -next(_PRIVATE))
-        pin.view = snapshot
         pin.unseen.clear()
+    elif pin.aged:
+        snapshot = replace(snapshot, version=-next(_PRIVATE))
+    pin.aged = False
+    pin.view = snapshot
     return snapshot
 
 
@@ -193,6 +204,7 @@ def _resolve(duck: duckdb.DuckDBPyConnection, pin: Pin, instance: Instance) -> N
         pin.unseen.append(Captured(keys, None))
         pin.changes.append(Captured(keys, None))
     pin.opaque = False
+    pin.beside = pin.aged = True
 
 
 def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: Instance) -> None:
@@ -210,13 +222,12 @@ def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: 
             if not _logs(transaction, state, instance):
                 continue
             pin = transaction.pins[name]
-            was_opaque = pin.opaque
-            if was_opaque:
+            if pin.opaque:
                 _resolve(duck, pin, instance)
             if pin.changes:
                 change = coded.get(name) or change_of(duck, state.snapshot, pin.changes)
                 logged.append(instance.prepare(duck, state, change))
-            elif was_opaque or name in transaction.beside:
+            elif pin.beside:
                 beside.append(state)
         younger: list[IndexState] = []
         if transaction.wrote or transaction.states:

@@ -25,8 +25,8 @@ from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part, all_live
 from hybridq.index.layout import offsets_of, radii, ranks, within_lists, zones_of
 from hybridq.index.rows import Allocate
 from hybridq.index.stored import Content
-from hybridq.kernels.buckets import make_buckets
-from hybridq.kernels.zones import FIELDS
+from hybridq.kernels import buckets
+from hybridq.kernels import zones as summaries
 from hybridq.progress import NoProgress, Progress
 from hybridq.storage.segment import ArraySource, Chunks
 
@@ -316,12 +316,12 @@ def memory_part(
 ) -> Part:
     """Return a part of arrays in memory."""
     rows = keys.shape[1]
-    zones = list_zones = np.empty((len(keys), 0, FIELDS), np.int64)
+    zones = list_zones = np.empty((len(keys), 0, summaries.FIELDS), np.int64)
     more: dict[str, Any] = {}
     if codes is not None and rows >= _SORTED_ROWS:
         # As a segment has them; smaller parts are scanned as fast without.
         permutations = np.argsort(keys, axis=1, kind="stable").astype(np.int64, copy=False)
-        numbers, bounds = make_buckets(keys, permutations)
+        numbers, bounds = buckets.make_buckets(keys, permutations)
         more = {"permutations": permutations, "buckets": numbers, "bucket_bounds": bounds}
     if codes is not None:
         zones = zones_of(keys, np.append(np.arange(0, rows, BLOCK), rows))
