@@ -36,7 +36,7 @@ console: $(VENV)/.runtime
 	$(BIN)/hybridq
 
 bench: $(VENV)/.dev
-	$(BIN)/python bench/selectivity.py
+	$(BIN)/python -m bench.selectivity
 
 album-full: $(VENV)/.runtime
 	$(BIN)/python tools/album_full.py

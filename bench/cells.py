@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from descriptors import CACHE, STOCK, Columns, Descriptors
+
+from bench.descriptors import CACHE, STOCK, Columns, Descriptors
 
 DEEPEST = 1_000
 SHARES = (1.0, 0.5, 0.1, 0.05, 0.01, 0.005, 0.001, 0.0001)

@@ -6,7 +6,7 @@ photos come from the npm package that `tools/album_full.py` fetches; the arrays 
 about three minutes on one core.
 
     pip install opencv-python-headless
-    python bench/descriptors.py [--rows 100000]
+    python -m bench.descriptors [--rows 100000]
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ Whole calls `execute(sql, parameters).fetchall()` of the covered query
 at target recall .95; peers answer at the cheapest swept setting whose recall over the same queries
 is at least the target. Engines take turns in one run; a ratio is the peer's p50 over hybridq's.
 
-    python bench/fusion.py [--peers faiss,pgvector,zvec] [--cells all,kpt] [--queries 300]
+    python -m bench.fusion [--peers faiss,pgvector,zvec] [--cells all,kpt] [--queries 300]
                            [--rows 100000] [--rebuild] [--k 10] [--recall 0.95]
-    python bench/fusion.py --forced      every forced plan, and the regret of the planner's choice
-    python bench/fusion.py --overhead    time outside the kernel; recall reached at four targets
+    python -m bench.fusion --forced      every forced plan, and the regret of the planner's choice
+    python -m bench.fusion --overhead    time outside the kernel; recall reached at four targets
 
 `--cells` takes prefixes of their names. Results are appended to bench/results/ as JSON lines.
 """
@@ -33,13 +33,13 @@ from typing import Any
 
 import duckdb
 import numpy as np
-from cells import Cell, Truth, cells, squared, truths
-from descriptors import Descriptors, load
-from items import build_report, database
-from peers import ONE_THREAD, PEERS, Answers, Remote, Setting, timed
-from timing import Summary, Tuner, side_by_side, summarize
 
 import hybridq
+from bench.cells import Cell, Truth, cells, squared, truths
+from bench.descriptors import Descriptors, load
+from bench.items import build_report, database
+from bench.peers import ONE_THREAD, PEERS, Answers, Remote, Setting, timed
+from bench.timing import Summary, Tuner, side_by_side, summarize
 from hybridq.settings import PLANS
 
 RESULTS = Path(__file__).parent / "results"
@@ -367,8 +367,12 @@ def main() -> None:
     path = database(data, rebuild=arguments.rebuild)
     if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
         # Libraries read these when they load.
-        again = [a for a in sys.argv if a != "--rebuild"]
-        os.execve(sys.executable, [sys.executable, *again], {**os.environ, **ONE_THREAD})
+        again = [a for a in sys.argv[1:] if a != "--rebuild"]
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "bench.fusion", *again],
+            {**os.environ, **ONE_THREAD},
+        )
     build = build_report(path)
     run = Run(arguments, data, path)
     print(

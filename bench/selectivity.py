@@ -5,7 +5,7 @@ whole call `execute(...).fetchall()`; recall is against the exact answer of the 
 ratio is the time of DuckDB over that of the plan the planner chose. DuckDB runs the same SQL on
 the same rows, without an index, in one thread, in the same process.
 
-    python bench/selectivity.py [--queries 300] [--data synthetic|photos|all]
+    python -m bench.selectivity [--queries 300] [--data synthetic|photos|all]
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import duckdb
-from datasets import Dataset, photos, synthetic
 
 import hybridq
+from bench.datasets import Dataset, photos, synthetic
 
 SHARES = (1.0, 0.5, 0.1, 0.05, 0.01, 0.001, 0.0001)
 K = 10

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cell, Truth
-from descriptors import CACHE, Descriptors
-from peers import Answers, Engine, Peer, Setting
+
+from bench.cells import Cell, Truth
+from bench.descriptors import CACHE, Descriptors
+from bench.peers import Answers, Engine, Peer, Setting
 
 _TURN = 50
 _WARM = 3

@@ -21,7 +21,7 @@ from pathlib import Path
 import duckdb
 
 from hybridq import definition, extensions
-from hybridq.errors import Error, OperationalError, ProgrammingError
+from hybridq.errors import DamagedError, Error, OperationalError, ProgrammingError
 from hybridq.functions import Functions
 from hybridq.index import maintain
 from hybridq.index.delta import Change, fold
@@ -304,8 +304,13 @@ class Instance:
         self.epoch += 1
 
     def merge(self, state: IndexState) -> None:
-        """Merge all parts of an index into one segment now."""
-        self.merger.run(state, whole=True)
+        """Merge all parts of an index into one segment now; a damaged one is built anew."""
+        try:
+            self.merger.run(state, whole=True)
+        except DamagedError as error:
+            self.found_damage(error)
+        if state.damage is not None:
+            self.rebuild_damaged(state)
 
     def calibrate(self, state: IndexState) -> None:
         """Measure the unit costs of this host on an index and keep them."""

@@ -2,12 +2,13 @@
 """Measures the models of open_analytic: milliseconds an item on one core, and how often right.
 
     taskset -c 0 env OMP_NUM_THREADS=1 python tools/bench_models.py \
-        [--orl FILE] [--photos FOLDER] [--stamps FOLDER] [--voices FOLDER]
+        [--orl FILE] [--photos FOLDER] [--stamps FOLDER] [--voices FOLDER] [--products FILE]
 
 FILE is ORL's database of faces (orl_faces.tar.gz, folders s1 … s40). The photos are those of the
 tests of face_recognition 1.3.0 (PyPI). The stamps are /usr/share/tuxpaint/stamps of Debian's
 tuxpaint-stamps-default, the voices /usr/share/asterisk/sounds of its asterisk-core-sounds-{en,es,
-fr,it,ru}-wav. Without them, only times are measured, on the pictures and sounds of the tests.
+fr,it,ru}-wav. The products are a Parquet file with the columns name and article_type. Without them,
+only times are measured, and reading, on the pictures and sounds of the tests and on README.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import soundfile
 import torch
@@ -41,6 +43,7 @@ from udfs.open_analytic.models import (
 from udfs.open_analytic.values import Picture
 
 DATA = Path(__file__).parent.parent / "tests" / "udfs" / "models" / "data"
+README = Path(__file__).parent.parent / "README.md"
 WOMEN = {"s8", "s10", "s32", "s35"}  # of ORL
 REPEATS = 25
 
@@ -67,23 +70,23 @@ def times() -> None:
     """Measure each model on an item of the tests."""
     photo = Picture((DATA / "astronaut.jpg").read_bytes())
     pixels = photo.pixels()
-    chip = faces.Faces()([photo])[0][0].picture
-    square = chip.square(150)[None]
+    face = faces.Faces()([photo])[0][0]
+    square = face.picture.square(150)[None]
     people = face_nets.age_gender()
     small = np.ascontiguousarray(square[:, 19:131, 19:131])
     clip = audio.decode((DATA / "allison-1.flac").read_bytes())
     long = np.tile(clip.samples, 3)
     seconds = len(long) / audio.RATE
-    sign = written(["Departures", "Gate 27 opens at 18:45", "Please keep your bags"])
+    sign = np.asarray(written(["Departures", "Gate 27 opens at 18:45", "Please keep your bags"]))
     rows: list[tuple[str, Callable[[], object]]] = [
         ("face detection, 640 px", lambda: centerface.detector().detect([pixels])),
         ("face detection, 320 px", lambda: centerface.detector().detect([pixels], side=320)),
-        ("face alignment and descriptor", lambda: faces.Descriptors()([chip])),
-        ("face descriptor, the net", lambda: face_nets.face_descriptor().embed(square)),
+        ("face alignment", lambda: faces.aligned(pixels, face.landmarks)),
+        ("face descriptor", lambda: face_nets.face_descriptor().embed(square)),
         ("gender and age", lambda: people.predict(small)),
         ("objects, 224 and 416 px", lambda: nanodet.detector().detect([pixels])),
         ("objects, 640 px besides", lambda: objects.Objects(side=640)([photo])),
-        ("ImageNet labels (pixels given)", lambda: imagenet.Labels()([photo])),
+        ("ImageNet labels", lambda: imagenet.Labels()([Picture(pixels=pixels)])),
         ("OCR, a sign of three lines, 700 x 280", lambda: ocr.reader().read(sign)),
         (
             "text feature, 12 words",
@@ -104,13 +107,13 @@ def flac() -> bytes:
     return (DATA / "allison-1.flac").read_bytes()
 
 
-def written(lines: Sequence[str]) -> Any:
+def written(lines: Sequence[str], size: int = 40) -> Image.Image:
     """Return a picture of some lines of text."""
-    image = Image.new("RGB", (700, 40 + 80 * len(lines)), "white")
+    image = Image.new("RGB", (max(700, 34 * size), 2 * size * (len(lines) + 1)), "white")
+    font = ImageFont.load_default(size)
     for row, line in enumerate(lines):
-        font = ImageFont.load_default(40)
-        ImageDraw.Draw(image).text((30, 30 + 80 * row), line, fill="black", font=font)
-    return np.asarray(image)
+        ImageDraw.Draw(image).text((30, size + 2 * size * row), line, fill="black", font=font)
+    return image
 
 
 def likeness(distances: Distances, names: Sequence[str], k: int) -> str:
@@ -270,15 +273,57 @@ def voices(folder: Path) -> None:
     report("voices, gains of -25 to 3 dB", likeness(1 - matrix @ matrix.T, named, 10))
 
 
+def reading() -> None:
+    """Lines of this project's README, written in three sizes and turned a little."""
+    words = re.findall(r"[A-Za-z0-9.,:;()%+-]+", README.read_text("utf-8"))
+    lines = [" ".join(words[at : at + 5]) for at in range(0, 5 * 60, 5)]
+    for size, degrees in ((40, 0), (20, 0), (14, 0), (20, 7)):
+        right = total = 0
+        for at in range(0, len(lines), 10):
+            page = written(lines[at : at + 10], size)
+            page = page.rotate(degrees, expand=True, fillcolor="white")
+            text = ocr.plain(ocr.reader().read(np.asarray(page)))
+            wanted = "\n".join(lines[at : at + 10])
+            total += len(wanted)
+            right += len(wanted) - _edits(wanted, text)
+        report(f"OCR: characters right, {size} px, turned by {degrees}°", f"{right / total:.3f}")
+
+
+def _edits(a: str, b: str) -> int:
+    """Return Levenshtein's distance."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        before, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
+    return row[-1]
+
+
+def products(path: Path) -> None:
+    """Names of products find products of their type."""
+    table = (
+        duckdb.sql(
+            f"SELECT name, any_value(article_type) FROM '{path}' GROUP BY name ORDER BY hash(name)"
+        )
+        .limit(4000)
+        .fetchall()
+    )
+    matrix = np.stack([minilm.encoder().embed(name) for name, _ in table])
+    report("product names, type", likeness(1 - matrix @ matrix.T, [t for _, t in table], 10))
+
+
 def main() -> None:
     """Measure what there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("orl", "photos", "stamps", "voices"):
+    for name in ("orl", "photos", "stamps", "voices", "products"):
         parser.add_argument(f"--{name}", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     times()
-    for name, measure in (("orl", orl), ("photos", photos), ("stamps", stamps), ("voices", voices)):
+    reading()
+    measures = {"orl": orl, "photos": photos, "stamps": stamps}
+    measures |= {"voices": voices, "products": products}
+    for name, measure in measures.items():
         path = getattr(arguments, name)
         if path is not None:
             measure(path)

@@ -129,7 +129,8 @@ def _squeezenet_layers(version: str) -> Iterator[nn.Module]:
         inputs = 2 * expand
 
 
-def _module(name: str) -> nn.Module:
+def module(name: str) -> nn.Module:
+    """Return a network of torchvision's names, without its classifier and without weights."""
     if name in RESNETS:
         blocks, bottleneck = RESNETS[name]
         return _Resnet(blocks, bottleneck=bottleneck)
@@ -147,10 +148,10 @@ class TorchNetwork:
     batch_rows = BATCH_ROWS["fp32"]
 
     def __init__(self, name: str, weights: Weights, scaling: Scaling) -> None:
-        module = _module(name)
+        network = module(name)
         prefix = "" if name in RESNETS else "features."
         found = {}
-        for key, tensor in module.state_dict().items():
+        for key, tensor in network.state_dict().items():
             # Old files lack the counters, which inference does not use.
             given = tensor if key.endswith("num_batches_tracked") else weights[prefix + key]
             if given.shape != tensor.shape:
@@ -158,8 +159,8 @@ class TorchNetwork:
                     f"{prefix}{key} is {tuple(given.shape)}, not {tuple(tensor.shape)}"
                 )
             found[key] = given
-        module.load_state_dict(found)
-        self._module = module.eval().requires_grad_(False)
+        network.load_state_dict(found)
+        self._module = network.eval().requires_grad_(False)
         self._module.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's stubs
         self._centre, self._spread = (
             torch.tensor(part, dtype=torch.float32).reshape(-1, 1, 1) for part in scaling

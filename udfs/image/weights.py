@@ -62,7 +62,10 @@ def read(path: str) -> Weights:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise _unreadable(path, error) from error
-    except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+    except (
+        *(RuntimeError, ValueError, KeyError, TypeError, EOFError),
+        *(pickle.UnpicklingError, struct.error),
+    ) as error:
         raise DataError(
             f'the weights "{path}" are damaged or of an unknown format: {_first_line(error)}',
             hint="give a state_dict saved by torch.save, or a .safetensors file",

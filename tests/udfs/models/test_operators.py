@@ -1,7 +1,9 @@
 """The operators of the models: what they say of themselves is what they do."""
 
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -136,3 +138,35 @@ def test_bad_parameters(name, parameters, hint):
 def test_all_kinds_may_be_asked_for():
     checked = BY_NAME["detect_objects"].checked({"labels": list(kinds.LABELS)})
     assert len(checked["labels"]) == 80
+
+
+def test_threads_share_a_net_and_get_the_same():
+    pictures = [(DATA / name).read_bytes() for name in ("astronaut.jpg", "cat.jpg")] * 4
+    find = BY_NAME["detect_objects"].load(BY_NAME["detect_objects"].checked({}))
+
+    def boxes(data):
+        (regions,) = find([Picture(data)])
+        return [(region.label, region.box, region.score) for region in regions]
+
+    alone = [boxes(data) for data in pictures[:2]] * 4
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(boxes, pictures)) == alone
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+def test_a_fork_may_use_what_its_parent_loaded():
+    program = (
+        "import os, sys\n"
+        "import numpy as np\n"
+        "from udfs.open_analytic.models import centerface\n"
+        "picture = np.zeros((64, 64, 3), np.uint8)\n"
+        "centerface.detector().detect([picture])\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(len(centerface.detector().detect([picture])) - 1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, timeout=60, check=False
+    )
+    assert done.returncode == 0

@@ -16,13 +16,15 @@ from udfs.open_analytic.models import video
 SIZE = (320, 240)
 
 
-def clip(shots, *, seconds=1.5, kind="mp4", rate=10):
-    """Return a clip that shows each picture for some seconds."""
+def clip(shots, *, seconds=1.5, kind="mp4", rate=10, shown_turned=0):
+    """Return a clip that shows each picture for some seconds, turned counterclockwise."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=kind) as container:
         stream = container.add_stream("mpeg4", rate=Fraction(rate))
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         stream.bit_rate = 4_000_000
+        if shown_turned:
+            stream.set_display_rotation(shown_turned)
         for shot in shots:
             frame = np.asarray(shot.resize(SIZE))
             for _ in range(int(seconds * rate)):
@@ -54,6 +56,17 @@ def test_a_shot_that_comes_back_is_a_new_one(shots):
 def test_one_shot_is_one_frame(shots):
     (frames,) = video.KeyFrames()([clip(shots[:1], seconds=6)])
     assert len(frames) == 1
+
+
+@pytest.mark.parametrize("turned", [-90, 90, 180])
+def test_a_clip_of_a_turned_camera_is_upright(shots, turned):
+    stored = shots[1].rotate(-turned, expand=True)
+    (frames,) = video.KeyFrames()([clip([stored], shown_turned=turned)])
+    stored_wide = np.asarray(stored.resize(SIZE))
+    expected = np.rot90(stored_wide, turned // 90).astype(int)
+    found = frames[0].picture.pixels()
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 12
 
 
 def test_limit_change_and_every(shots):

@@ -129,6 +129,13 @@ def test_bad_sound(data, message):
         audio.decode(data)
 
 
+def test_damaged_sound():
+    data = bytearray(clip("june-1"))
+    data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)
+    with pytest.raises(DataError, match="the sound is damaged"):
+        audio.decode(bytes(data))
+
+
 def test_a_cut_file_gives_what_is_there():
     whole = encoded(np.linspace(-0.5, 0.5, 16_000, dtype=np.float32), 16_000)
     sound = audio.decode(whole[: len(whole) // 2])

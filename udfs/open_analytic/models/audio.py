@@ -33,7 +33,11 @@ def decode(data: bytes) -> Sound:
     DataError saying what is wrong with `data`.
     """
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        file = soundfile.SoundFile(io.BytesIO(data))
+    except soundfile.LibsndfileError as error:
+        raise DataError(f"not a sound file in a known format: {error.error_string}") from error
+    try:
+        with file:
             if file.frames > MAX_SECONDS * file.samplerate:
                 raise DataError(
                     f"too long: {file.frames / file.samplerate / 60:,.0f} minutes, the limit is "
@@ -41,7 +45,7 @@ def decode(data: bytes) -> Sound:
                 )
             parts = list(_resampled(_blocks(file), file.samplerate))
     except soundfile.LibsndfileError as error:
-        raise DataError(f"not a sound file in a known format: {error.error_string}") from error
+        raise DataError(f"the sound is damaged: {error.error_string}") from error
     samples = np.concatenate(parts) if parts else np.empty(0, np.float32)
     if not len(samples):
         raise DataError("the sound is empty")

@@ -31,7 +31,14 @@ def similarity(source: Points, target: Points) -> npt.NDArray[np.float64]:
     return np.hstack([scale * rotation, shift[:, None]])
 
 
-def warped(pixels: Pixels, matrix: npt.NDArray[np.float64], width: int, height: int) -> Pixels:
+def warped(
+    pixels: Pixels,
+    matrix: npt.NDArray[np.float64],
+    width: int,
+    height: int,
+    *,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Pixels:
     """Return the (height, width, 3) picture that the affine `matrix` (2, 3) makes of `pixels`.
 
     Points x of `pixels` go to `matrix` · (x, 1), both counted from corners of pixels. Outside is
@@ -58,7 +65,7 @@ def warped(pixels: Pixels, matrix: npt.NDArray[np.float64], width: int, height: 
         (width, height),
         Image.Transform.AFFINE,
         tuple(coefficients),
-        resample=Image.Resampling.BILINEAR,
+        resample=resample,
     )
     return np.asarray(chip)
 

@@ -1,0 +1,1 @@
+"""Benchmarks: what hybridq takes beside its peers. `python -m bench --help` explains."""
