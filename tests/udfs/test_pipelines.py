@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import hybridq
 from hybridq.errors import DataError, OperationalError, ProgrammingError
+from udfs.open_analytic import definition as definitions
+from udfs.open_analytic.pipelines import Pipelines
 
 CREATE = "SELECT open_analytic.pipeline_create('p', ?)"
 RUN = "SELECT open_analytic.pipeline_run('p', ?)"
@@ -204,3 +208,40 @@ def test_a_bad_file_is_named(
     query = f"SELECT open_analytic.pipeline_run('p', content) FROM read_blob('{tmp_path}/*.png')"
     with pytest.raises(DataError, match=r"bad\.png"):
         analytic.execute(query).fetchall()
+
+
+_NAMES = st.sampled_from(
+    ["decode", "embed", "read_text", "embed_text", "detect_faces", "embed_face", "classify", "x"]
+)
+_STAGE = st.one_of(
+    _NAMES,
+    st.fixed_dictionaries(
+        {"operator": _NAMES},
+        optional={
+            "as": st.sampled_from("ab"),
+            "input": st.sampled_from(["a", "b", "decode", "feature", "faces"]),
+            "min_score": st.sampled_from([0.5, 2, "much"]),
+        },
+    ),
+    st.sampled_from([None, 3, {}, []]),
+)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(_STAGE, max_size=5))
+def test_any_definition_is_taken_or_refused_clearly(context: Any, stages: list[Any]) -> None:
+    operators = Pipelines(context).catalog.operators()
+    try:
+        made = definitions.checked(stages, operators)
+    except ProgrammingError:
+        return
+    # What is taken means the same when it is read back, and flows from earlier to later stages.
+    again = definitions.checked(json.loads(json.dumps(made.to_json())), operators)
+    assert again.to_json() == made.to_json()
+    for place, stage in enumerate(made.stages):
+        assert stage.source is None or stage.source < place

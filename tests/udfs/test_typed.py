@@ -270,3 +270,38 @@ def test_a_missing_package_names_the_extra(
     with pytest.raises(OperationalError, match="embed_text") as caught:
         rows(con, "SELECT extract_text_feature('hello')")
     assert caught.value.hint == 'pip install "hybridq-engine[text]"'
+
+
+def test_several_people_are_several_rows(con: hybridq.Connection) -> None:
+    pytest.importorskip("onnxruntime")
+    with Image.open(DATA / "astronaut.jpg") as image:
+        one = image.convert("RGB")
+    both = Image.new("RGB", (2 * one.width, one.height), "white")
+    both.paste(one, (0, 0))
+    both.paste(one, (one.width, 0))
+    file = io.BytesIO()
+    both.save(file, "PNG")
+    found = rows(con, "SELECT box[1], feature FROM detect_faces(?) ORDER BY 1", file.getvalue())
+    assert len(found) == 2
+    assert found[1][0] - found[0][0] == pytest.approx(one.width, abs=12)
+    assert np.linalg.norm(np.subtract(found[0][1], found[1][1])) < 0.4
+    name = "face_feature_extractor"
+    rows(con, f"SELECT open_analytic.pipeline_create('{name}')")
+    text = rows(con, f"SELECT open_analytic.pipeline_run('{name}', ?)", file.getvalue())[0][0]
+    assert [len(face["feature"]) for face in json.loads(text)["faces"]] == [128, 128]
+
+
+def test_what_is_found_in_each_object_is_shown_with_it(con: hybridq.Connection) -> None:
+    pytest.importorskip("onnxruntime")
+    definition = [
+        "detect_objects",
+        {"operator": "embed", "input": "objects", "as": "look"},
+        {"operator": "classify", "input": "decode", "as": "whole"},
+    ]
+    rows(con, "SELECT open_analytic.pipeline_create('p', ?)", json.dumps(definition))
+    text = rows(con, "SELECT open_analytic.pipeline_run('p', ?)", data("cat.jpg"))[0][0]
+    found = json.loads(text)
+    assert list(found) == ["objects", "whole"]
+    assert found["objects"][0]["label"] == "cat"
+    assert len(found["objects"][0]["look"]) == 1024
+    assert found["whole"][0]["score"] > 0
