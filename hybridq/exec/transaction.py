@@ -9,9 +9,9 @@
 Where keys cannot be recorded, the write is opaque: one pass over the table finds what it changed,
 at the next query or at COMMIT, whichever comes first.
 
-An index is marked stale before COMMIT and no longer when the change is published, so whatever goes
-wrong in between (Ctrl-C, no memory) leaves the mark. A stale index is not used before `replay` has
-found what it missed.
+An index is marked before COMMIT and no longer when the change is published, so whatever goes wrong
+in between (Ctrl-C, no memory) leaves the mark. With the mark of a transaction that ended an index
+is stale, and not used before `replay` has found what it missed.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class Transaction:
     thread: int = field(default_factory=threading.get_ident)
     failed: str | None = None
     wrote: bool = False
+    ended: bool = False
     changed_schema: bool = False
     states: dict[str, IndexState] = field(default_factory=dict)
     dropped: list[IndexState] = field(default_factory=list)
@@ -233,15 +234,15 @@ def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: 
         if transaction.wrote or transaction.states:
             younger = [s for s in instance.indexes.values() if not _known(transaction, s)]
         touched = [*(p.state for p in logged), *beside, *younger, *transaction.dropped]
-        doubtful = [state for state in touched if not state.stale]
+        doubtful = [state for state in touched if state.publishing is None]
         for state in doubtful:
-            state.stale = True
+            state.publishing = transaction
         try:
             duck.execute("COMMIT")
         except duckdb.Error:
             # DuckDB rolled back, so nothing is to be published.
             for state in doubtful:
-                state.stale = False
+                state.publishing = None
             raise
         if transaction.changed_schema:
             instance.epoch += 1  # what others looked up meanwhile was the schema before
@@ -253,7 +254,7 @@ def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: 
             instance.forget(state)
         _find_missed(duck, younger, instance)
         for state in doubtful:
-            state.stale = False
+            state.publishing = None
     release(transaction, instance)
 
 
@@ -281,12 +282,20 @@ def catch_up(
     Should the process end before, the next open finds it.
     """
     with instance.lock:
+        work = _CatchingUp()
         doubtful = list(states)
         for state in doubtful:
-            state.stale = True
-        _find_missed(duck, doubtful, instance)
-        for state in doubtful:
-            state.stale = False
+            state.publishing = work
+        try:
+            _find_missed(duck, doubtful, instance)
+            for state in doubtful:
+                state.publishing = None
+        finally:
+            work.ended = True
+
+
+class _CatchingUp:
+    ended = False
 
 
 def _find_missed(
@@ -321,6 +330,7 @@ def replay(state: IndexState, instance: Instance) -> bool:
 
 def release(transaction: Transaction, instance: Instance) -> None:
     """Give the tables back that the transaction took for writing."""
+    transaction.ended = True
     for state in transaction.states.values():
         if state.writer is transaction:
             state.writer = None

@@ -50,7 +50,10 @@ def merge(snapshot: Snapshot, found: Sequence[tuple[Float32s, Int64s]], k: int) 
     distance = np.concatenate([found[i][0] for i in busy])
     position = np.concatenate([found[i][1] for i in busy])
     parts = np.concatenate([np.full(len(found[i][0]), i, np.int64) for i in busy])
-    hits = Hits(distance, parts, position).take(np.argsort(distance, kind="stable"))
+    order = np.argsort(distance, kind="stable")
+    if len(order) > k > 0 and distance[order[k - 1]] < distance[order[k]]:
+        order = order[:k]  # no tie goes across the end
+    hits = Hits(distance, parts, position).take(order)
     return sort_ties(snapshot, hits, ()).cut(0, k)
 
 
@@ -68,11 +71,15 @@ SortColumn = tuple[int, bool, bool]
 
 def sort_ties(snapshot: Snapshot, hits: Hits, columns: Sequence[SortColumn]) -> Hits:
     """Order hits of equal distance by the given columns, then by key; distances must be sorted."""
-    order = np.arange(len(hits))
+    if len(hits) < 2:
+        return hits
     raw = hits.distance
-    same = (raw[1:] == raw[:-1]) | (np.isnan(raw[1:]) & np.isnan(raw[:-1]))
+    same = raw[1:] == raw[:-1]
+    if raw[-1] != raw[-1]:  # NaN, which comes last
+        same |= np.isnan(raw[:-1])
     if not same.any():
         return hits
+    order = np.arange(len(hits))
     edges = np.flatnonzero(np.concatenate([[True], ~same, [True]]))
     for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         if stop - start > 1:

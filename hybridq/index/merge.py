@@ -25,12 +25,15 @@ from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part, all_live
 from hybridq.index.layout import offsets_of, radii, ranks, within_lists, zones_of
 from hybridq.index.rows import Allocate
 from hybridq.index.stored import Content
+from hybridq.kernels import buckets
 from hybridq.kernels import zones as summaries
 from hybridq.progress import NoProgress, Progress
 from hybridq.storage.segment import ArraySource, Chunks
 
 _CHUNK_ROWS = 8_192
 _SPREAD_ROWS = 4_096
+_SORTED_ROWS = 16_384
+
 _ROWS_PER_LIST = 4
 """With fewer rows, zones of lists say no more than those of blocks."""
 
@@ -314,6 +317,12 @@ def memory_part(
     """Return a part of arrays in memory."""
     rows = keys.shape[1]
     zones = list_zones = np.empty((len(keys), 0, summaries.FIELDS), np.int64)
+    more: dict[str, Any] = {}
+    if codes is not None and rows >= _SORTED_ROWS:
+        # As a segment has them; smaller parts are scanned as fast without.
+        permutations = np.argsort(keys, axis=1, kind="stable").astype(np.int64, copy=False)
+        numbers, bounds = buckets.make_buckets(keys, permutations)
+        more = {"permutations": permutations, "buckets": numbers, "bucket_bounds": bounds}
     if codes is not None:
         zones = zones_of(keys, np.append(np.arange(0, rows, BLOCK), rows))
         if rows >= _ROWS_PER_LIST * generation.nlist:
@@ -335,6 +344,7 @@ def memory_part(
         spread=spread,
         zones=zones,
         list_zones=list_zones,
+        **more,
     )
 
 

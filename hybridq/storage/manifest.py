@@ -27,7 +27,7 @@ from hybridq.nodes import TableName, literal, quote
 
 SCHEMA = "hybridq"
 
-VERSION = 2
+VERSION = 3
 """Of the tables; see docs/format.md. Earlier ones are replaced, later ones refused."""
 
 
@@ -129,7 +129,8 @@ def create_manifest(duck: Duck) -> None:
         "index_name TEXT NOT NULL, deleted BLOB)",
         "CREATE TABLE IF NOT EXISTS hybridq.extensions (name TEXT PRIMARY KEY)",
         "CREATE TABLE IF NOT EXISTS hybridq.calibration (name TEXT PRIMARY KEY, seconds DOUBLE)",
-        "CREATE TABLE IF NOT EXISTS hybridq.ladders (generation TEXT PRIMARY KEY, ladder TEXT)",
+        "CREATE TABLE IF NOT EXISTS hybridq.ladders (index_name TEXT PRIMARY KEY, "
+        "generation TEXT NOT NULL, ladder TEXT NOT NULL)",
     ):
         duck.execute(statement)
 
@@ -214,6 +215,7 @@ def remove_index(duck: Duck, name: str) -> None:
     """Forget an index."""
     duck.execute("DELETE FROM hybridq.indexes WHERE name = ?", [name])
     duck.execute("DELETE FROM hybridq.segments WHERE index_name = ?", [name])
+    forget_ladder(duck, name)
     duck.execute(f"DROP TABLE IF EXISTS {changes_table(name)}")
 
 
@@ -255,21 +257,27 @@ def put_calibration(duck: Duck, costs: dict[str, float]) -> None:
         duck.execute("INSERT INTO hybridq.calibration VALUES (?, ?)", [name, seconds])
 
 
-def ladder(duck: Duck, generation: str) -> dict[str, Any] | None:
-    """Return the stopping rule calibrated for a generation after it was built."""
-    row = first_row(duck, "SELECT ladder FROM hybridq.ladders WHERE generation = ?", [generation])
+def ladder(duck: Duck, index: str, generation: str) -> dict[str, Any] | None:
+    """Return the stopping rule calibrated for a generation of an index after it was built."""
+    row = first_row(
+        duck,
+        "SELECT ladder FROM hybridq.ladders WHERE index_name = ? AND generation = ?",
+        [index, generation],
+    )
     return None if row is None else dict(json.loads(row[0]))
 
 
-def put_ladder(duck: Duck, generation: str, ladder: dict[str, Any]) -> None:
-    """Record a generation's stopping rule."""
-    forget_ladder(duck, generation)
-    duck.execute("INSERT INTO hybridq.ladders VALUES (?, ?)", [generation, json.dumps(ladder)])
+def put_ladder(duck: Duck, index: str, generation: str, ladder: dict[str, Any]) -> None:
+    """Record the stopping rule of an index's generation."""
+    forget_ladder(duck, index)
+    duck.execute(
+        "INSERT INTO hybridq.ladders VALUES (?, ?, ?)", [index, generation, json.dumps(ladder)]
+    )
 
 
-def forget_ladder(duck: Duck, generation: str) -> None:
-    """Forget a generation's stopping rule."""
-    duck.execute("DELETE FROM hybridq.ladders WHERE generation = ?", [generation])
+def forget_ladder(duck: Duck, index: str) -> None:
+    """Forget an index's stopping rule."""
+    duck.execute("DELETE FROM hybridq.ladders WHERE index_name = ?", [index])
 
 
 def describe(duck: Duck, table: TableName) -> TableInfo | None:
