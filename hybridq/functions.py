@@ -91,6 +91,8 @@ class Functions:
         self._context = FunctionContext(objects, self._connect)
         self._names: set[str] = set()
         self.macros: list[Macro] = []
+        self._has_macros: dict[int, int] = {}
+        """How many there were when a connection, by its id, was given them."""
         self.image_functions: set[str] = set()
         self._last_failure: Error | None = None
         self.failed_value: Any = None
@@ -166,7 +168,10 @@ class Functions:
     def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with self._duck.cursor() as cursor:
             self.create_macros(cursor)
-            yield cursor
+            try:
+                yield cursor
+            finally:
+                self._has_macros.pop(id(cursor), None)
 
     def _guarded(self, function: ArrowFunction) -> Callable[..., pa.Array]:
         def call(*columns: pa.Array) -> pa.Array:
@@ -191,6 +196,15 @@ class Functions:
         for macro in self.macros:
             if macro.schema is None:
                 cursor.execute(macro.sql())
+        self._has_macros[id(cursor)] = len(self.macros)
+
+    def renew_macros(self, cursor: duckdb.DuckDBPyConnection, *, outside: bool) -> None:
+        """Create the macros that came since the connection was opened.
+
+        Only `outside` a transaction: its end may take them away again.
+        """
+        if outside and self._has_macros.get(id(cursor)) != len(self.macros):
+            self.create_macros(cursor)
 
     def close(self) -> None:
         """Take the functions away, so that the interpreter can end quietly."""

@@ -123,6 +123,7 @@ class Session:
 
     def run_statement(self, statement: Statement, parameters: Parameters) -> Result:
         """Run one statement; a failure inside a transaction is remembered."""
+        self.instance.functions.renew_macros(self.duck, outside=self.transaction is None)
         if not isinstance(statement, Transaction):
             self._refuse_failed()
             if not self.autocommit and self.transaction is None and not self._commits(statement):

@@ -136,10 +136,10 @@ def scan_parts(
         if filled == sieve.GAVE_UP:
             return None
         found.append((out.distance[:filled], out.position[:filled]))
-        if len(parts) > 1:
-            together = np.concatenate([nearest, out.distance[:filled]])
-            together.sort()
-            nearest = together[: search.k]
+        if len(found) < len(parts) and filled:
+            nearest = np.concatenate([nearest, out.distance[:filled]])
+            nearest.sort()
+            nearest = nearest[: search.k]
     return found
 
 

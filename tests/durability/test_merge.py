@@ -490,3 +490,74 @@ def test_closing_does_not_wait_for_a_long_merge(path, small, monkeypatch):
         assert con.notices == []
         assert count(con) == 2600
         check(con)
+
+
+def test_merges_beside_writers_and_readers(path, monkeypatch):
+    """Two writers, two readers, and segments that come and go under them."""
+    monkeypatch.setattr(upkeep, "DELTA_BYTES", 1 << 11)
+    monkeypatch.setattr(upkeep, "LOG_ROWS", 500)
+    con = hybridq.connect(path)
+    create(con)
+    until = time.monotonic() + 2.5
+    failures: list[BaseException] = []
+    merges: set[str] = set()
+
+    def writer(number):
+        first = 10_000 * (number + 1)
+        with hybridq.connect(path) as own:
+            for step in range(10_000):
+                if time.monotonic() > until:
+                    return
+                fresh = [row(i) for i in range(first + 20 * step, first + 20 * step + 20)]
+                own.executemany(INSERT, fresh)
+                own.execute("UPDATE t SET g = ? WHERE id % 13 = ?", [step % 7, step % 13])
+                own.execute("DELETE FROM t WHERE id = ?", [first + 20 * step])
+                own.begin()
+                try:
+                    text = "UPDATE t SET v = ? WHERE id = ?"
+                    own.execute(text, [vector(step).tolist(), step % 600])
+                    own.execute("DELETE FROM t WHERE id = ?", [first + 20 * step + 1])
+                    own.commit() if step % 3 else own.rollback()
+                except OperationalError:  # the other writer was first
+                    own.rollback()
+
+    def reader():
+        with hybridq.connect(path) as own:
+            while time.monotonic() < until:
+                merges.update(p.segment for p in segments(own))
+                own.begin()
+                query = vector(len(merges)) + np.float32(0.01)
+                found = own.execute(
+                    "SELECT id, v <-> ? AS d FROM t WHERE g < 4 ORDER BY d LIMIT 10", [query]
+                ).fetchall()
+                near = dict(own.execute("SELECT id, v FROM t WHERE g < 4").fetchall())
+                own.commit()
+                assert len(found) == 10
+                assert found == sorted(found, key=lambda r: (r[1], r[0]))
+                for i, distance in found:
+                    away = np.linalg.norm(np.array(near[i]) - query)
+                    assert abs(away - distance) < 1e-3
+
+    def guarded(work, *arguments):
+        try:
+            work(*arguments)
+        except BaseException as failure:  # noqa: BLE001 - told by the test
+            failures.append(failure)
+
+    threads = [threading.Thread(target=guarded, args=(writer, n)) for n in range(2)]
+    threads += [threading.Thread(target=guarded, args=(reader,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    instance(con).merger.wait()
+    assert len(merges) > 2
+    assert con.notices == []
+    index_equals_table(con)
+    check(con)
+    con.close()
+    con = hybridq.connect(path)
+    assert con.notices == []
+    index_equals_table(con)
+    con.close()

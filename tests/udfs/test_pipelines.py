@@ -245,3 +245,22 @@ def test_any_definition_is_taken_or_refused_clearly(context: Any, stages: list[A
     assert again.to_json() == made.to_json()
     for place, stage in enumerate(made.stages):
         assert stage.source is None or stage.source < place
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_connections_that_are_open_already_see_the_extension(
+    tmp_path: Path, autocommit: bool
+) -> None:
+    one_con = hybridq.connect(tmp_path / "a.duckdb")
+    other = hybridq.connect(tmp_path / "a.duckdb", autocommit=autocommit)
+    other.execute("SELECT 1").fetchall()
+    other.commit()
+    one_con.execute("CREATE EXTENSION open_analytic")
+    with pytest.raises(DataError, match="cannot be used"):
+        other.execute("SELECT recognize(?, 'classify')", [b"no picture"]).fetchall()
+    other.rollback()
+    with pytest.raises(DataError, match="cannot be used"):
+        other.execute("SELECT * FROM recognize(?, 'classify')", [b"no picture"]).fetchall()
+    other.rollback()
+    one_con.close()
+    other.close()
