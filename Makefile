@@ -51,7 +51,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[image,console,bench]' --group dev
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[all,console,bench]' --group dev
 	touch $@
 
 clean:

@@ -24,8 +24,8 @@ _HOW = (
     "Every engine answers the same queries through its own public interface from Python, one call "
     "at a time in one thread, in turns of 50 in one run; a query's time is its best pass. A peer "
     "answers at the fastest of its swept settings that reaches the recall. A ratio is the peer's "
-    "p50 over hybridq's: above 1, hybridq is faster. A time without a ratio is not at equal recall: "
-    "it is short of the target; what it reached is shown. “short” counts answers of fewer rows "
+    "p50 over hybridq's: above 1, hybridq is faster. A time without a ratio is of less recall:"
+    " it misses the target; what it reached is shown. “short” counts answers with fewer rows "
     "than they should have; “wrong” rows that fail the WHERE, come twice or are spare."
 )
 

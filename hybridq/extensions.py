@@ -7,7 +7,8 @@ hybridq imports no plug-in by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
@@ -23,29 +24,49 @@ ArrowFunction = Callable[..., pa.Array]
 """Receives one pyarrow array per argument (of one length, NULLs included), returns another."""
 
 
-class PipelineStore(Protocol):
-    """Named pipelines and their fixed options, kept in the database file."""
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """Something a plug-in keeps: options of JSON values, and bytes."""
 
-    def get(self, name: str) -> Mapping[str, Any] | None:
-        """Return the options `name` was created with, or None if it was not created."""
+    options: Mapping[str, Any]
+    data: bytes = b""
 
-    def put(self, name: str, options: Mapping[str, Any]) -> None:
-        """Create the pipeline, or leave it as it is when it exists with the same options."""
+
+class ObjectStore(Protocol):
+    """What plug-ins keep in the database file, by kind ("pipeline", "model", …) and name."""
+
+    def get(self, kind: str, name: str) -> StoredObject | None:
+        """Return an object, None where there is none of that name."""
+
+    def names(self, kind: str) -> list[str]:
+        """Return the names there are of a kind, sorted."""
+
+    def put(self, kind: str, name: str, options: Mapping[str, Any], data: bytes = b"") -> None:
+        """Keep an object, in the place of one of that name; OperationalError if read-only."""
+
+    def drop(self, kind: str, name: str) -> bool:
+        """Forget an object; tell whether there was one."""
 
 
 class Context(Protocol):
     """What a function may ask of the database it runs in."""
 
     @property
-    def pipelines(self) -> PipelineStore:
-        """The pipelines of this database."""
+    def objects(self) -> ObjectStore:
+        """What plug-ins keep in this database."""
 
     @property
     def progress(self) -> Progress:
         """Where to report rows done; `start` and `finish` are the engine's to call."""
 
     def setting(self, name: str) -> Any:
-        """Return the value of a setting, e.g. `on_bad_image`."""
+        """Return the value of a setting, e.g. `on_bad_input`."""
+
+    def query(self, text: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a query, which sees what is committed, in batches.
+
+        Raises ProgrammingError for a query that DuckDB refuses.
+        """
 
 
 class Registry(Protocol):
@@ -72,8 +93,16 @@ class Registry(Protocol):
         files. A raised `hybridq.errors.Error` reaches the user as it is.
         """
 
-    def macro(self, name: str, parameters: Sequence[str], body: str) -> None:
-        """Add the SQL macro `name` with the expression `body`; `schema.name` makes the schema."""
+    def macro(
+        self, name: str, parameters: Sequence[str], body: str, *, table: bool = False
+    ) -> None:
+        """Add the SQL macro `name` with the expression `body`, or the query if it is a `table`.
+
+        `schema.name` makes the schema; a parameter may have a default: `k := 10`.
+        """
+
+    def view(self, name: str, body: str) -> None:
+        """Add the view `schema.name` with the query `body`."""
 
 
 Register = Callable[[Registry], None]

@@ -7,54 +7,60 @@ DuckDB as text; the error itself is kept here for the session to raise.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
-from hybridq.errors import Error
-from hybridq.extensions import ArrowFunction, PipelineStore
+from hybridq.errors import Error, ProgrammingError
+from hybridq.extensions import ArrowFunction, ObjectStore
 from hybridq.nodes import quote
 from hybridq.progress import NoProgress, Progress
 from hybridq.settings import Settings
 
+Connect = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
+
 
 @dataclass(frozen=True, slots=True)
 class Macro:
-    """A SQL macro; `schema` None makes it temporary, on every connection; `table`: of a table."""
+    """A SQL macro, or a view; `schema` None makes it temporary, on every connection."""
 
     schema: str | None
     name: str
     parameters: tuple[str, ...]
     body: str
-    table: bool = False
+    kind: Literal["scalar", "table", "view"] = "scalar"
 
     def sql(self) -> str:
         """Return the statement that creates it."""
         place = f"{quote(self.schema)}." if self.schema is not None else ""
-        kind = "MACRO" if self.schema is not None else "TEMP MACRO"
-        parameters = ", ".join(self.parameters)
-        name = f"{place}{quote(self.name)}({parameters})"
-        what = "TABLE " if self.table else ""
-        return f"CREATE OR REPLACE {kind} {name} AS {what}{self.body}"
+        lasting = "" if self.schema is not None else "TEMP "
+        if self.kind == "view":
+            return f"CREATE OR REPLACE {lasting}VIEW {place}{quote(self.name)} AS {self.body}"
+        name = f"{place}{quote(self.name)}({', '.join(self.parameters)})"
+        what = "TABLE " if self.kind == "table" else ""
+        return f"CREATE OR REPLACE {lasting}MACRO {name} AS {what}{self.body}"
 
 
 class FunctionContext:
     """What functions may ask; the session that runs a statement sets `settings` and `progress`."""
 
-    def __init__(self, pipelines: PipelineStore) -> None:
-        self._pipelines = pipelines
+    def __init__(self, objects: ObjectStore, connect: Connect) -> None:
+        self._objects = objects
+        self._connect = connect
         self.settings = Settings()
         self.current_progress: Progress = NoProgress()
 
     @property
-    def pipelines(self) -> PipelineStore:
-        """The pipelines of this database."""
-        return self._pipelines
+    def objects(self) -> ObjectStore:
+        """What plug-ins keep in this database."""
+        return self._objects
 
     @property
     def progress(self) -> Progress:
@@ -65,15 +71,28 @@ class FunctionContext:
         """Return the value of a setting."""
         return getattr(self.settings, name)
 
+    def query(self, text: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a query, on a connection of its own."""
+        with self._connect() as cursor:
+            try:
+                statements = cursor.extract_statements(text)
+                if [s.type for s in statements] != [duckdb.StatementType.SELECT]:
+                    raise ProgrammingError(f"not a query: {text!r}", hint="give one SELECT")
+                yield from cursor.sql(text).to_arrow_reader(batch_rows)
+            except duckdb.Error as error:
+                raise ProgrammingError(f"the query {text!r} fails: {error}") from error
+
 
 class Functions:
     """Functions and macros of one instance; the `Registry` that plug-ins see."""
 
-    def __init__(self, duck: duckdb.DuckDBPyConnection, pipelines: PipelineStore) -> None:
+    def __init__(self, duck: duckdb.DuckDBPyConnection, objects: ObjectStore) -> None:
         self._duck = duck
-        self._context = FunctionContext(pipelines)
+        self._context = FunctionContext(objects, self._connect)
         self._names: set[str] = set()
         self.macros: list[Macro] = []
+        self._has_macros: dict[int, int] = {}
+        """How many there were when a connection, by its id, was given them."""
         self.image_functions: set[str] = set()
         self._last_failure: Error | None = None
         self.failed_value: Any = None
@@ -130,11 +149,29 @@ class Functions:
     ) -> None:
         """Add the SQL macro `name`; that of a table has a query for its body."""
         schema, _, bare = name.rpartition(".")
-        macro = Macro(schema or None, bare, tuple(parameters), body, table)
+        kind: Literal["scalar", "table"] = "table" if table else "scalar"
+        self._add(Macro(schema or None, bare, tuple(parameters), body, kind))
         if any(name in body.upper() for name in self.image_functions):
             self.image_functions.add(bare.upper())
-        self.macros = [m for m in self.macros if (m.schema, m.name) != (macro.schema, bare)]
+
+    def view(self, name: str, body: str) -> None:
+        """Add the view `schema.name` with the query `body`."""
+        schema, _, bare = name.rpartition(".")
+        self._add(Macro(schema or None, bare, (), body, "view"))
+
+    def _add(self, macro: Macro) -> None:
+        key = (macro.schema, macro.name, macro.kind)
+        self.macros = [m for m in self.macros if (m.schema, m.name, m.kind) != key]
         self.macros.append(macro)
+
+    @contextlib.contextmanager
+    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._duck.cursor() as cursor:
+            self.create_macros(cursor)
+            try:
+                yield cursor
+            finally:
+                self._has_macros.pop(id(cursor), None)
 
     def _guarded(self, function: ArrowFunction) -> Callable[..., pa.Array]:
         def call(*columns: pa.Array) -> pa.Array:
@@ -142,8 +179,9 @@ class Functions:
                 return function(*columns)
             except Error as error:
                 self._last_failure = error
-                if error.row is not None and columns and error.row < len(columns[0]):
-                    self.failed_value = columns[0][error.row].as_py()
+                if error.row is not None:
+                    values = [c[error.row].as_py() for c in columns if error.row < len(c)]
+                    self.failed_value = next((v for v in values if isinstance(v, bytes)), None)
                 raise
 
         return call
@@ -158,6 +196,15 @@ class Functions:
         for macro in self.macros:
             if macro.schema is None:
                 cursor.execute(macro.sql())
+        self._has_macros[id(cursor)] = len(self.macros)
+
+    def renew_macros(self, cursor: duckdb.DuckDBPyConnection, *, outside: bool) -> None:
+        """Create the macros that came since the connection was opened.
+
+        Only `outside` a transaction: its end may take them away again.
+        """
+        if outside and self._has_macros.get(id(cursor)) != len(self.macros):
+            self.create_macros(cursor)
 
     def close(self) -> None:
         """Take the functions away, so that the interpreter can end quietly."""

@@ -21,7 +21,7 @@ from pathlib import Path
 import duckdb
 
 from hybridq import definition, extensions
-from hybridq.errors import Error, OperationalError, ProgrammingError
+from hybridq.errors import DamagedError, Error, OperationalError, ProgrammingError
 from hybridq.functions import Functions
 from hybridq.index import maintain
 from hybridq.index.delta import Change, fold
@@ -31,7 +31,7 @@ from hybridq.index.measure import unit_costs
 from hybridq.index.state import IndexState
 from hybridq.merger import Merger
 from hybridq.nodes import CreateIndex
-from hybridq.pipelines import StoredPipelines
+from hybridq.pipelines import StoredObjects
 from hybridq.plan.calibration import calibrated
 from hybridq.plan.cost import REFERENCE
 from hybridq.progress import NoProgress, Progress
@@ -109,8 +109,8 @@ class Instance:
             self.directory = Path(path + ".hybridq")
         self.store = Store(self.duck, OsFiles(), self.directory, self.lock)
         self.merger = Merger(self, read_only=read_only)
-        self.pipelines = StoredPipelines(self.duck, read_only=read_only)
-        self.functions = Functions(self.duck, self.pipelines)
+        self.objects = StoredObjects(self.duck, read_only=read_only)
+        self.functions = Functions(self.duck, self.objects)
         try:
             for name in extensions.BUILT_IN:
                 if name in extensions.installed():
@@ -158,7 +158,7 @@ class Instance:
                 return
             _open.pop(self.path, None)
         self.merger.close()
-        self.pipelines.save()
+        self.objects.save()
         self.functions.close()
         self.indexes.clear()
         try:
@@ -304,8 +304,13 @@ class Instance:
         self.epoch += 1
 
     def merge(self, state: IndexState) -> None:
-        """Merge all parts of an index into one segment now."""
-        self.merger.run(state, whole=True)
+        """Merge all parts of an index into one segment now; a damaged one is built anew."""
+        try:
+            self.merger.run(state, whole=True)
+        except DamagedError as error:
+            self.found_damage(error)
+        if state.damage is not None:
+            self.rebuild_damaged(state)
 
     def calibrate(self, state: IndexState) -> None:
         """Measure the unit costs of this host on an index and keep them."""

@@ -102,7 +102,13 @@ class Merger:
         """Have a look at an index that was written, unless that was lately and little since."""
         snapshot = state.snapshot
         parts = len(snapshot.parts) - state.looked_at[1]
-        if state.logged_rows - state.looked_at[0] >= _LOOK_ROWS or parts >= _LOOK_PARTS:
+        waiting = 4 * snapshot.spec.dim * snapshot.delta_rows
+        if (
+            state.logged_rows - state.looked_at[0] >= _LOOK_ROWS
+            or parts >= _LOOK_PARTS
+            or state.logged_rows >= upkeep.LOG_ROWS
+            or (waiting >= upkeep.DELTA_BYTES and snapshot.delta_rows >= state.retry_rows)
+        ):
             state.looked_at = state.logged_rows, len(snapshot.parts)
             self.wake()
 
@@ -251,7 +257,7 @@ class Merger:
                 rows = segment_rows([*kept, *fresh])
                 manifest.put_merge(cursor, state.name, rows, published)
                 if job.retrain:
-                    manifest.forget_ladder(cursor, cut.generation.id)
+                    manifest.forget_ladder(cursor, state.name)
                 with self._owner.store.lock:
                     # Between this COMMIT and the assignments below nothing can fail but memory.
                     snapshot = state.snapshot

@@ -112,7 +112,7 @@ def load_parts(duck: Duck, spec: IndexSpec, store: Store) -> tuple[list[Part], G
         what = "no segment" if not generations else "segments of several generations"
         raise OperationalError(f'index "{spec.name}" has {what}')
     generation = generations[parts[0].generation]
-    known = manifest.ladder(duck, generation.id)
+    known = manifest.ladder(duck, spec.name, generation.id)
     if known is not None:
         ladder = ladder_from_json(known)
         generation = replace(generation, ladder=ladder)
@@ -173,7 +173,7 @@ def recalibrate(store: Store, state: IndexState, progress: Progress) -> None:
     with store.lock, store.duck.cursor() as cursor:
         snapshot = state.snapshot
         if snapshot.generation is generation:  # not trained anew meanwhile
-            manifest.put_ladder(cursor, generation.id, ladder_to_json(ladder))
+            manifest.put_ladder(cursor, state.name, generation.id, ladder_to_json(ladder))
             parts = [
                 replace(p, ladder=ladder) if p.generation == generation.id else p
                 for p in snapshot.parts

@@ -66,9 +66,6 @@ from hybridq.settings import Settings
 from hybridq.sql import parse as sql
 from hybridq.storage.manifest import TableInfo
 
-_CACHED_TEXTS = 512
-_CACHED_BYTES = 65_536
-
 
 class Session:
     """One connection's state: settings, transaction, caches, and the DuckDB connection."""
@@ -84,7 +81,7 @@ class Session:
         self.autocommit = autocommit
         self.progress = Cancellable(progress if progress is not None else NoProgress())
         self.transaction: Tx | None = None
-        self._statements: dict[str, tuple[sql.Parsed, ...]] = {}
+        self._texts = sql.Texts()
         self._pending: weakref.ref[Pending] | None = None
         self.once: set[str] = set()
         self.environment = Environment(instance)
@@ -122,17 +119,11 @@ class Session:
 
     def parse(self, text: str) -> tuple[sql.Parsed, ...]:
         """Return the statements of `text`, parsed once per text."""
-        known = self._statements.get(text)
-        if known is None:
-            known = sql.parse_script(text)
-            if len(text) <= _CACHED_BYTES:
-                if len(self._statements) >= _CACHED_TEXTS:
-                    self._statements.clear()
-                self._statements[text] = known
-        return known
+        return self._texts.parse(text)
 
     def run_statement(self, statement: Statement, parameters: Parameters) -> Result:
         """Run one statement; a failure inside a transaction is remembered."""
+        self.instance.functions.renew_macros(self.duck, outside=self.transaction is None)
         if not isinstance(statement, Transaction):
             self._refuse_failed()
             if not self.autocommit and self.transaction is None and not self._commits(statement):
@@ -155,6 +146,8 @@ class Session:
         except BaseException as error:
             # Ctrl-C, too: what the statement changed may not be recorded.
             self._remember_failure(error)
+            if self.transaction is not None and not self.transaction.explicit:
+                self.rollback()  # the statement's own
             raise
         finally:
             if shared:
@@ -310,6 +303,9 @@ class Session:
 
     def failed(self, error: Exception) -> Error:
         """Return the error to raise for one of DuckDB's, and remember it in the transaction."""
+        if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
+            self._remember_failure(KeyboardInterrupt())
+            raise KeyboardInterrupt from error
         own = self.instance.functions.take_failure()
         translated = own if own is not None else translate(error)
         self._remember_failure(translated)
@@ -369,9 +365,8 @@ class Session:
             self.duck.register(name, data)
         except (duckdb.Error, RuntimeError) as error:
             raise translate(error) from error
-        self.once.discard(name.lower())
-        if not hasattr(data, "__len__"):  # a stream of Arrow batches
-            self.once.add(name.lower())
+        stream = not hasattr(data, "__len__")  # Arrow batches
+        (self.once.add if stream else self.once.discard)(name.lower())
 
     def unregister(self, name: str) -> None:
         """Take such a table away."""
@@ -401,7 +396,5 @@ class Session:
 def _helper(instance: Instance) -> Iterator[Session]:
     """Give a session to a function that runs inside a statement of another one."""
     session = Session(instance)
-    try:
+    with contextlib.closing(session.duck):
         yield session
-    finally:
-        session.duck.close()

@@ -22,7 +22,7 @@ class Settings:
     nprobe: int | None = None
     plan: str = "auto"
     calibration: str = "host"
-    on_bad_image: str = "error"
+    on_bad_input: str = "error"
     image_precision: str = "auto"
     lock_timeout: int = 5000
     statement_timeout: int = 0
@@ -108,7 +108,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "nprobe": _nprobe,
     "plan": _one_of(*PLANS),
     "calibration": _one_of("host", "reference"),
-    "on_bad_image": _one_of("error", "null"),
+    "on_bad_input": _one_of("error", "null"),
     "image_precision": _one_of("auto", "bf16", "fp32"),
     "lock_timeout": _milliseconds,
     "statement_timeout": _milliseconds,
@@ -120,7 +120,7 @@ DESCRIPTIONS = {
     "nprobe": "inverted lists to visit, for experts; auto lets recall decide",
     "plan": "force a plan: " + ", ".join(PLANS),
     "calibration": "unit costs of the planner: measured on this host, or fixed reference ones",
-    "on_bad_image": "what extract_feature does with an undecodable image: error or null",
+    "on_bad_input": "what functions do with an image, text or sound they cannot use: error or null",
     "image_precision": "arithmetic of models a database has not used yet: auto, bf16 or fp32",
     "lock_timeout": "how long a write waits for another transaction that writes the table",
     "statement_timeout": "how long a statement may run before it is cancelled; 0 is no limit",

@@ -51,7 +51,7 @@ IGNORE = "<slt:ignore>"
 ENGINES = ("hybridq", "duckdb")
 _OURS = re.compile(
     r"\s*(CREATE\s+EXTENSION|REINDEX|EXPLAIN|SHOW|CREATE\s+INDEX.*USING\s+(ann|ivfflat|hnsw)"
-    r"|(SET|RESET)\s+(SESSION\s+)?(hybridq\.|(recall|nprobe|plan|calibration|on_bad_image|"
+    r"|(SET|RESET)\s+(SESSION\s+)?(hybridq\.|(recall|nprobe|plan|calibration|on_bad_input|"
     r"lock_timeout|statement_timeout)\b))",
     re.IGNORECASE | re.DOTALL,
 )

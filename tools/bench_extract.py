@@ -15,16 +15,19 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from udfs.image import workers
+from udfs.image.arrays import Precision
 from udfs.image.cache import FeatureCache
 from udfs.image.decode import decode
 from udfs.image.extract import Extractor
-from udfs.image.models import DEFAULT_MODEL, Precision, describe, load
+from udfs.image.inputs import Inputs
+from udfs.image.models import DEFAULT_MODEL, describe, load
 from udfs.image.precision import best
 
 ROUNDS = 8
@@ -73,16 +76,17 @@ def main() -> None:
     squares = np.stack([decode(data, info.side_pixels) for data in files[:16]])
     precisions: tuple[Precision, ...] = ("bf16", "fp32")
     for precision in precisions:
-        model = load(info.name, precision)
+        model = load(info, precision)
         for rows in (1, 4, 8, 16):
             batch = squares[:rows]
             took = workers.pool().submit(best_ms, lambda b=batch, m=model: m.embed(b), rows)
             print(f"embed {precision} batch {rows:2}  {took.result():6.2f} ms a picture")
-    extractor = Extractor(_NoContext(), FeatureCache(1))  # type: ignore[arg-type]
-    images = pa.array(files, pa.binary())
+    context: Any = _NoContext()
+    extractor = Extractor(context, FeatureCache(1))
+    images = Inputs("extract_feature", pa.array(files, pa.binary()), context)
     for precision in precisions:
         whole = best_ms(
-            lambda p=precision: extractor.vectors(images, info, p),
+            lambda p=precision: extractor.vectors(images, info, p, range(PICTURES)),
             PICTURES,
             time.perf_counter,
         )

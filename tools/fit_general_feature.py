@@ -20,13 +20,12 @@ from pathlib import Path
 import cifar10
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
-from udfs.image import workers
+from udfs.image import backbones, workers
+from udfs.image.arrays import Precision
 from udfs.image.decode import decode
-from udfs.image.efficientnet import GeneralFeature, network
-from udfs.image.models import Precision
+from udfs.image.models import DEFAULT_MODEL, describe, load
 
 Matrix = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
@@ -47,7 +46,7 @@ def pooled_features(photos: npt.NDArray[np.uint8], path: Path, precision: Precis
     file = np.lib.format.open_memmap(
         path, "r+" if done else "w+", dtype=np.float32, shape=None if done else shape
     )
-    net = network(precision)
+    net = backbones.load("efficientnet_lite0", None, precision)
     start, began_at = done, time.perf_counter()
     while done < len(photos):
         chunk = photos[done : done + CHUNK]
@@ -57,7 +56,7 @@ def pooled_features(photos: npt.NDArray[np.uint8], path: Path, precision: Precis
             for at in range(0, len(squares), net.batch_rows)
         ]
         file[done : done + len(chunk)] = np.concatenate(
-            [pooled.numpy() for pooled in workers.pool().map(net.pooled, batches)]
+            list(workers.pool().map(lambda batch: net.maps(batch).mean((2, 3)).numpy(), batches))
         )
         done += len(chunk)
         file.flush()
@@ -160,10 +159,8 @@ def main() -> None:
     )
     print(f"whitening {best:.2f} written to {TARGET.name}, {TARGET.stat().st_size:,} bytes")
 
-    model = GeneralFeature(arguments.precision)
-    final_train, final_test = (
-        model.rotated(torch.from_numpy(np.array(raw))) for raw in (train_raw, test_raw)
-    )
+    model = load(describe(DEFAULT_MODEL), arguments.precision)
+    final_train, final_test = (model.finished(rows) for rows in (train, test))
     print("as shipped:", _measured(final_train, train_labels, final_test, test_labels))
     np.save(arguments.cache / "general_train.npy", final_train)
     np.save(arguments.cache / "general_test.npy", final_test)

@@ -131,7 +131,8 @@ def _tracked(session: Host, statement: Passthrough, text: str, given: Any) -> Re
                 continue
             check_table(session.duck, state.spec)
             transaction.record_opaque(state)
-        transaction.beside.update(state.name for state in tracking.beside)
+        for state in tracking.beside:
+            transaction.record_beside(state)
         return result
 
     return session.in_transaction(work, lambda: written_by(session, statement))
@@ -170,7 +171,8 @@ def _run_write(session: Host, write: Write, text: str, given: Any) -> Result:
         now = tracking_of(session, write)  # as things are in this transaction's snapshot
         for state in now.all:
             transaction.begin_write(state, session)
-        transaction.beside.update(state.name for state in now.beside)
+        for state in now.beside:
+            transaction.record_beside(state)
         if not now.states:
             return _run_plain(session, write, text, given)
         captured = run_captured(session.duck, write, text, given, now.states, transaction)

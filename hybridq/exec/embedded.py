@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import duckdb
 
@@ -16,6 +16,7 @@ from hybridq.exec.prepare import Unbound
 from hybridq.exec.query import answer, bind_topk, with_key_order, with_lists
 from hybridq.exec.ranged import decided
 from hybridq.exec.result import Result, typed_select
+from hybridq.index.state import IndexState
 from hybridq.nodes import Embedded, PerRow, TopK
 from hybridq.plan.choose import by_duckdb
 from hybridq.plan.physical import Exact
@@ -23,6 +24,21 @@ from hybridq.plan.physical import Exact
 
 def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> Result:
     """Answer each TopK inside a statement, and let DuckDB run the rest over their rows."""
+    seen: Seen = []
+    result = _run(session, statement, parameters, seen)
+    if session.transaction is not None or all(state.is_at(version) for state, version in seen):
+        return result
+    # Another one committed meanwhile: once more, with its snapshot and ours pinned.
+    result.discard()
+    session.free_connection()
+    return session.in_transaction(lambda _: _run(session, statement, parameters, []))
+
+
+Seen: TypeAlias = list[tuple[IndexState, int]]
+"""Indexes that were searched, and their versions."""
+
+
+def _run(session: Host, statement: Embedded, parameters: Parameters, seen: Seen) -> Result:
     values = named_values(parameters)
     for select in statement.topks:
         if isinstance(select, TopK):
@@ -37,10 +53,11 @@ def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> 
                 text += select.text + piece
                 continue
             steady = steady and per_row[1].outer.steady
+            seen.append((per_row[1].prepared.state, per_row[1].snapshot.version))
             text += per_row[0] + piece
             answered += 1
             continue
-        found = _answer(session, select, values, f"__hybridq_topk{i}")
+        found = _answer(session, select, values, f"__hybridq_topk{i}", seen)
         if found is not None:
             answered += 1
             text += found + piece
@@ -54,7 +71,9 @@ def run_embedded(session: Host, statement: Embedded, parameters: Parameters) -> 
     return _checked(session, statement, text, values)
 
 
-def _answer(session: Host, topk: TopK, values: Mapping[str, Any], view: str) -> str | None:
+def _answer(
+    session: Host, topk: TopK, values: Mapping[str, Any], view: str, seen: Seen
+) -> str | None:
     """Return the select to stand in the place of a TopK, None where DuckDB answers it."""
     bound = bind_topk(session, topk, values)
     if not isinstance(bound, BoundTopK):
@@ -64,6 +83,7 @@ def _answer(session: Host, topk: TopK, values: Mapping[str, Any], view: str) -> 
     if isinstance(decision.plan, Exact) and decision.plan.by_duckdb:
         return None
     answered = answer(session, bound, decision, Run())
+    seen.append((bound.prepared.state, bound.snapshot.version))
     return typed_select(session.duck, view, *answered) if answered is not None else None
 
 

@@ -103,7 +103,7 @@ def _merge(name: str | None, instance: Instance) -> dict[str, Any]:
     if instance.read_only:
         raise OperationalError("the database is open read-only", hint="open it for writing")
     instance.merge(state)
-    return _health(state, instance)
+    return _health(instance.index_named(name) or state, instance)
 
 
 def _health(state: IndexState, instance: Instance) -> dict[str, Any]:

@@ -119,9 +119,7 @@ class ByDuckDB:
         """Tell whether DuckDB saw the rows that the snapshot has."""
         if self._session.transaction is not None:
             return True  # both are of its own snapshot
-        state = self._bound.prepared.state
-        with self._session.instance.lock:
-            return state.version == self._bound.snapshot.version
+        return self._bound.prepared.state.is_at(self._bound.snapshot.version)
 
 
 def rest_of(session: Host, bound: BoundTopK) -> Rest | None:

@@ -47,6 +47,9 @@ def run_topk(session: Host, topk: TopK, parameters: Parameters) -> Result:
         if answered is not None:
             remember(session, bound, decision)
             return Result(answered[0], answered[1])
+        if not ByDuckDB(session, bound).is_current():
+            # Another one committed meanwhile: once more, with its snapshot and ours pinned.
+            return session.in_transaction(lambda _: run_topk(session, topk, parameters))
     elif bound is None:
         session.instance.fell_back(session.describe(topk.table))
     return _fallback(session, topk, values)
@@ -148,9 +151,12 @@ def answer(
     """Run the plan on the index and return fields and rows; None if DuckDB must answer."""
     table = ByDuckDB(session, bound)
     hits = find(decision, bound, table, run)
-    if hits is None or (bound.opaque and not table.is_current()):
+    if hits is None:
         return None
-    return assemble(bound, hits, session.query, session.register_view)
+    answered = assemble(bound, hits, session.query, session.register_view)
+    # What came from DuckDB must be of the same state of the table.
+    mixed = bound.opaque or bound.prepared.fields is None
+    return None if mixed and not table.is_current() else answered
 
 
 def _fallback(session: Host, topk: TopK, parameters: Parameters) -> Result:

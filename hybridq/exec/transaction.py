@@ -9,9 +9,9 @@
 Where keys cannot be recorded, the write is opaque: one pass over the table finds what it changed,
 at the next query or at COMMIT, whichever comes first.
 
-An index is marked stale before COMMIT and no longer when the change is published, so whatever goes
-wrong in between (Ctrl-C, no memory) leaves the mark. A stale index is not used before `replay` has
-found what it missed.
+An index is marked before COMMIT and no longer when the change is published, so whatever goes wrong
+in between (Ctrl-C, no memory) leaves the mark. With the mark of a transaction that ended an index
+is stale, and not used before `replay` has found what it missed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 import duckdb
@@ -63,7 +63,8 @@ class Pin:
 
     `view` is what its queries search, made when one needs it; the rows of `unseen` writes may be
     old in it. `changes` are all writes to log, `opaque` tells that there are more that nobody
-    recorded.
+    recorded, `beside` that columns were written that the index does not keep, `aged` that this
+    happened after the view got its version: what DuckDB said of its rows is past.
     """
 
     state: IndexState
@@ -73,6 +74,8 @@ class Pin:
     unseen: list[Captured] = field(default_factory=list)
     changes: list[Captured] = field(default_factory=list)
     opaque: bool = False
+    beside: bool = False
+    aged: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -84,9 +87,9 @@ class Transaction:
     thread: int = field(default_factory=threading.get_ident)
     failed: str | None = None
     wrote: bool = False
+    ended: bool = False
     changed_schema: bool = False
     states: dict[str, IndexState] = field(default_factory=dict)
-    beside: set[str] = field(default_factory=set)
     dropped: list[IndexState] = field(default_factory=list)
 
     def begin_write(self, state: IndexState, session: Writer) -> None:
@@ -130,6 +133,12 @@ class Transaction:
         if pin is not None:
             pin.opaque = True
 
+    def record_beside(self, state: IndexState) -> None:
+        """Remember that columns were written that the index does not keep."""
+        pin = self.pins.get(state.name)
+        if pin is not None:
+            pin.beside = pin.aged = True
+
     def sees(self, state: IndexState) -> bool:
         """Tell whether the transaction can search the index: it was there at BEGIN, and still is.
 
@@ -167,8 +176,11 @@ def view(
     snapshot = _base(pin, instance)
     if pin.unseen:
         snapshot = fold(snapshot, change_of(duck, snapshot, pin.unseen), -next(_PRIVATE))
-        pin.view = snapshot
         pin.unseen.clear()
+    elif pin.aged:
+        snapshot = replace(snapshot, version=-next(_PRIVATE))
+    pin.aged = False
+    pin.view = snapshot
     return snapshot
 
 
@@ -193,6 +205,7 @@ def _resolve(duck: duckdb.DuckDBPyConnection, pin: Pin, instance: Instance) -> N
         pin.unseen.append(Captured(keys, None))
         pin.changes.append(Captured(keys, None))
     pin.opaque = False
+    pin.beside = pin.aged = True
 
 
 def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: Instance) -> None:
@@ -210,27 +223,26 @@ def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: 
             if not _logs(transaction, state, instance):
                 continue
             pin = transaction.pins[name]
-            was_opaque = pin.opaque
-            if was_opaque:
+            if pin.opaque:
                 _resolve(duck, pin, instance)
             if pin.changes:
                 change = coded.get(name) or change_of(duck, state.snapshot, pin.changes)
                 logged.append(instance.prepare(duck, state, change))
-            elif was_opaque or name in transaction.beside:
+            elif pin.beside:
                 beside.append(state)
         younger: list[IndexState] = []
         if transaction.wrote or transaction.states:
             younger = [s for s in instance.indexes.values() if not _known(transaction, s)]
         touched = [*(p.state for p in logged), *beside, *younger, *transaction.dropped]
-        doubtful = [state for state in touched if not state.stale]
+        doubtful = [state for state in touched if state.publishing is None]
         for state in doubtful:
-            state.stale = True
+            state.publishing = transaction
         try:
             duck.execute("COMMIT")
         except duckdb.Error:
             # DuckDB rolled back, so nothing is to be published.
             for state in doubtful:
-                state.stale = False
+                state.publishing = None
             raise
         if transaction.changed_schema:
             instance.epoch += 1  # what others looked up meanwhile was the schema before
@@ -242,7 +254,7 @@ def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: 
             instance.forget(state)
         _find_missed(duck, younger, instance)
         for state in doubtful:
-            state.stale = False
+            state.publishing = None
     release(transaction, instance)
 
 
@@ -270,12 +282,20 @@ def catch_up(
     Should the process end before, the next open finds it.
     """
     with instance.lock:
+        work = _CatchingUp()
         doubtful = list(states)
         for state in doubtful:
-            state.stale = True
-        _find_missed(duck, doubtful, instance)
-        for state in doubtful:
-            state.stale = False
+            state.publishing = work
+        try:
+            _find_missed(duck, doubtful, instance)
+            for state in doubtful:
+                state.publishing = None
+        finally:
+            work.ended = True
+
+
+class _CatchingUp:
+    ended = False
 
 
 def _find_missed(
@@ -310,6 +330,7 @@ def replay(state: IndexState, instance: Instance) -> bool:
 
 def release(transaction: Transaction, instance: Instance) -> None:
     """Give the tables back that the transaction took for writing."""
+    transaction.ended = True
     for state in transaction.states.values():
         if state.writer is transaction:
             state.writer = None

@@ -19,10 +19,10 @@ from hybridq.errors import Error
 from hybridq.exec.result import Field, Row
 from hybridq.exec.transaction import Transaction
 from hybridq.index import maintain
-from hybridq.index.attributes import Kind, cannot_hold, reserved_value
-from hybridq.index.capture import Captured
+from hybridq.index.attributes import PLAIN, cannot_hold, reserved_value
+from hybridq.index.capture import Captured, FewRows
 from hybridq.index.ivf import IndexSpec
-from hybridq.index.maintain import arrow_type, key_arrays, plain_keys
+from hybridq.index.maintain import key_arrays, plain_keys
 from hybridq.index.rows import not_finite, shown_key, wrong_dimension
 from hybridq.index.state import IndexState
 from hybridq.nodes import Write, quote
@@ -98,10 +98,6 @@ class _Slot:
     fresh: bool
 
 
-_PLAIN = (Kind.INTEGER, Kind.UBIGINT, Kind.BOOLEAN, Kind.FLOAT, Kind.DOUBLE, Kind.TEXT)
-"""Kinds whose values Python's objects hold without loss."""
-
-
 def _slot(spec: IndexSpec, write: Write, start: int) -> _Slot:
     columns = maintain.row_columns(spec)
     # Vectors of many rows are not for Python's lists.
@@ -109,7 +105,7 @@ def _slot(spec: IndexSpec, write: Write, start: int) -> _Slot:
     whole = whole and (write.single_values is not None or not write.has_returning)
     by_row = write.has_returning or write.single_values is not None
     if by_row:
-        whole = whole and all(c.type.kind in _PLAIN for c in spec.columns)
+        whole = whole and all(c.type.kind in PLAIN for c in spec.columns)
     if not whole:
         columns = columns[: spec.key_count]
     # Whole rows that come as Python's values are checked as such.
@@ -141,14 +137,7 @@ def _captured_rows(slot: _Slot, write: Write, rows: Sequence[Row]) -> Captured:
         return Captured(keys, pa.table({}))
     if not slot.whole:
         return Captured(keys, None)
-    columns = list(zip(*rows, strict=True))
-    table: dict[str, pa.Array] = {
-        f"c{i}": pa.array(columns[i], arrow_type(c.type.kind, c.type.scale))
-        for i, c in enumerate(spec.columns)
-    }
-    table["v"] = pa.array(columns[-3], pa.list_(pa.float32()))
-    table["h"] = pa.array(columns[-2], pa.uint64())
-    return Captured(keys, pa.table(table), slot.fresh)
+    return Captured(keys, FewRows(spec, [row[:-1] for row in rows]), slot.fresh)
 
 
 def _captured_columns(slot: _Slot, write: Write, table: pa.Table) -> Captured:

@@ -232,6 +232,31 @@ def _encode_dictionary(array: pa.Array) -> Encoded:
     return Encoded(np.ascontiguousarray(keys), dictionary)
 
 
+PLAIN = (Kind.INTEGER, Kind.UBIGINT, Kind.BOOLEAN, Kind.FLOAT, Kind.DOUBLE, Kind.TEXT)
+"""Kinds whose values Python's objects hold without loss."""
+
+
+def plain_keys_of(values: list[Any], kind: AttributeType) -> tuple[Keys, pa.Array | None]:
+    """Return the keys and the dictionary of a few values, as `encode` would, of a PLAIN kind.
+
+    Reserved values must have been refused.
+    """
+    match kind.kind:
+        case Kind.INTEGER | Kind.BOOLEAN:
+            return np.array([NULL_KEY if v is None else v for v in values], np.int64), None
+        case Kind.UBIGINT:
+            return np.array([NULL_KEY if v is None else v - 2**63 + 1 for v in values]), None
+        case Kind.TEXT:
+            distinct = sorted({v for v in values if v is not None}, key=str.encode)
+            places = {v: i for i, v in enumerate(distinct)}
+            keys = [NULL_KEY if v is None else places[v] for v in values]
+            return np.array(keys, np.int64), pa.array(distinct, pa.large_string())
+        case _:
+            numbers = float_keys(np.array([0.0 if v is None else v for v in values], np.float64))
+            null = np.array([v is None for v in values], np.bool_)
+            return np.where(null, NULL_KEY, numbers), None
+
+
 def find_codes(values: pa.Array, dictionary: pa.Array) -> Keys:
     """Return the codes of text `values` in another part's dictionary, -1 where absent."""
     codes = pc.index_in(values.cast(pa.large_string()), value_set=dictionary)

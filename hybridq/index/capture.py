@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from hybridq.index import maintain
-from hybridq.index.delta import Change, part_of
-from hybridq.index.ivf import IndexSpec, Snapshot
+from hybridq.index.attributes import plain_keys_of
+from hybridq.index.delta import Change, flat_part, part_of
+from hybridq.index.ivf import IndexSpec, Part, Snapshot
 from hybridq.index.rows import Rows
+from hybridq.nodes import Metric
 from hybridq.progress import NoProgress
 from hybridq.storage.manifest import Duck
 
@@ -28,13 +31,67 @@ class Captured:
     """
 
     keys: list[pa.Array]
-    rows: pa.Table | None
+    rows: pa.Table | FewRows | None
     fresh: bool = False
+
+    def table(self) -> pa.Table | None:
+        """Return the rows as a table, None if they are not known."""
+        return self.rows.table() if isinstance(self.rows, FewRows) else self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class FewRows:
+    """Whole rows as Python's values: the columns of the index, then vector and hash.
+
+    Only for kinds of which Python's values are the database's, see `PLAIN`; and a few rows, for
+    which Arrow would cost more than all else.
+    """
+
+    spec: IndexSpec
+    rows: Sequence[Sequence[Any]]
+
+    def table(self) -> pa.Table:
+        """Return them as a table."""
+        columns = list(zip(*self.rows, strict=True))
+        table: dict[str, pa.Array] = {
+            f"c{i}": pa.array(columns[i], maintain.arrow_type(c.type.kind, c.type.scale))
+            for i, c in enumerate(self.spec.columns)
+        }
+        table["v"] = pa.array(columns[-2], pa.list_(pa.float32()))
+        table["h"] = pa.array(columns[-1], pa.uint64())
+        return pa.table(table)
+
+    def part(self) -> Part:
+        """Return them as a part without lists."""
+        spec, width = self.spec, len(self.spec.columns)
+        near = [row for row in self.rows if self._has_distance(row[width])]
+        ordered = near if len(near) == len(self.rows) else self._far_last(near)
+        keys = np.empty((width, len(ordered)), np.int64)
+        dictionaries: list[pa.Array | None] = []
+        for i, column in enumerate(spec.columns):
+            keys[i], dictionary = plain_keys_of([row[i] for row in ordered], column.type)
+            dictionaries.append(dictionary)
+        vectors = np.array([row[width] for row in near], np.float32).reshape(-1, spec.dim)
+        hashes = np.array([row[width + 1] for row in ordered], np.uint64)
+        return flat_part(spec, vectors, keys, tuple(dictionaries), hashes)
+
+    def _has_distance(self, vector: Any) -> bool:
+        if vector is None:
+            return False
+        return self.spec.metric is not Metric.COSINE or any(vector)
+
+    def _far_last(self, near: list[Sequence[Any]]) -> list[Sequence[Any]]:
+        kept = {id(row) for row in near}
+        return [*near, *(row for row in self.rows if id(row) not in kept)]
 
 
 def change_of(duck: Duck, snapshot: Snapshot, captured: Sequence[Captured]) -> Change:
     """Return the change that statements made, one after the other, as `duck` sees them."""
     spec = snapshot.spec
+    if len(captured) == 1 and _is_few(captured[0]):
+        few = captured[0].rows
+        assert isinstance(few, FewRows)
+        return Change(captured[0].keys, few.part(), fresh=captured[0].fresh)
     known = _last_of_each(spec, captured)
     if known is None:
         keys = maintain.distinct_keys(spec, [c.keys for c in captured])
@@ -45,6 +102,10 @@ def change_of(duck: Duck, snapshot: Snapshot, captured: Sequence[Captured]) -> C
     batches = [batch for table in tables for batch in table.combine_chunks().to_batches()]
     part = part_of(Rows(spec, batches, NoProgress()), snapshot.generation)
     return Change(keys, part, fresh=all(c.fresh for c in captured) and len(captured) == 1)
+
+
+def _is_few(captured: Captured) -> bool:
+    return isinstance(captured.rows, FewRows) and len(captured.keys[0]) == 1
 
 
 def _plain(spec: IndexSpec, table: pa.Table) -> pa.Table:
@@ -59,11 +120,14 @@ def _last_of_each(
     spec: IndexSpec, captured: Sequence[Captured]
 ) -> tuple[list[pa.Array], list[pa.Table]] | None:
     """Return the distinct keys, and of each the row it has after all; None if that is not known."""
-    if any(c.rows is None for c in captured):
-        return None
+    known: list[pa.Table] = []
+    for c in captured:
+        rows = c.table()
+        if rows is None:
+            return None
+        known.append(rows)
     if len(captured) == 1 and (captured[0].fresh or len(captured[0].keys[0]) == 1):
-        rows = captured[0].rows
-        return captured[0].keys, [rows] if rows is not None and rows.num_rows else []
+        return captured[0].keys, [known[0]] if known[0].num_rows else []
     names = [f"k{i}" for i in range(spec.key_count)]
     sizes = [len(c.keys[0]) for c in captured]
     together = pa.concat_tables(
@@ -83,11 +147,10 @@ def _last_of_each(
     last = np.sort(np.asarray(found.column("at_max")))
     tables: list[pa.Table] = []
     start = 0
-    for c, size in zip(captured, sizes, strict=True):
+    for rows, size in zip(known, sizes, strict=True):
         inside = last[(last >= start) & (last < start + size)] - start
         start += size
-        assert c.rows is not None
-        if c.rows.num_rows == 0:
+        if rows.num_rows == 0:
             continue
-        tables.append(c.rows if len(inside) == size else c.rows.take(pa.array(inside)))
+        tables.append(rows if len(inside) == size else rows.take(pa.array(inside)))
     return keys, tables

@@ -15,7 +15,15 @@ import pyarrow as pa
 
 from hybridq.index.codes import encode_part
 from hybridq.index.generation import Generation, Trained
-from hybridq.index.ivf import IndexSpec, Part, Snapshot, key_codes
+from hybridq.index.ivf import (
+    Float32s,
+    IndexSpec,
+    Int64s,
+    Part,
+    Snapshot,
+    Uint64s,
+    key_codes,
+)
 from hybridq.index.layout import Layout
 from hybridq.index.merge import Merge, memory_part
 from hybridq.index.rows import Rows
@@ -24,7 +32,7 @@ from hybridq.progress import NoProgress
 FLAT_ROWS = 256
 """Up to so many rows are scanned without codes."""
 
-FLAT_PARTS = 2
+FLAT_PARTS = 3
 """So many small parts wait for the next to be merged with it: to merge takes as long as to code."""
 
 RATIO = 4
@@ -83,15 +91,27 @@ def part_of(rows: Rows, generation: Generation) -> Part:
 def _flat(rows: Rows) -> Part:
     """Return rows as a part without lists, those with a vector first."""
     order = np.concatenate([np.flatnonzero(rows.valid), np.flatnonzero(~rows.valid)])
+    keys = rows.keys if rows.valid.all() else np.ascontiguousarray(rows.keys[:, order])
+    return flat_part(rows.spec, rows.vectors, keys, rows.dictionaries, rows.hash[order])
+
+
+def flat_part(
+    spec: IndexSpec,
+    vectors: Float32s,
+    keys: Int64s,
+    dictionaries: tuple[pa.Array | None, ...],
+    row_hash: Uint64s,
+) -> Part:
+    """Return a part of rows in one list, those with a vector first."""
     return memory_part(
-        rows.spec,
-        flat_generation(rows.spec),
-        vectors=rows.vectors,
-        keys=rows.keys if rows.valid.all() else np.ascontiguousarray(rows.keys[:, order]),
-        dictionaries=rows.dictionaries,
-        list_offsets=np.array([0, len(rows.vectors)], np.int64),
+        spec,
+        flat_generation(spec),
+        vectors=vectors,
+        keys=keys,
+        dictionaries=dictionaries,
+        list_offsets=np.array([0, len(vectors)], np.int64),
         list_radius=np.full(1, np.inf, np.float32),
-        row_hash=rows.hash[order],
+        row_hash=row_hash,
         codes=None,
         spread=0.0,
     )
@@ -106,16 +126,18 @@ def fold(snapshot: Snapshot, change: Change, version: int, busy: Collection[int]
     fresh = change.part
     stored = [p for p in parts if p.segment is not None]
     young = [p for p in parts if p.segment is None and p.rows > p.dead]
-    flat = [p for p in young if p.codes is None]
-    if fresh.codes is None and fresh.rows and len(flat) < FLAT_PARTS:
-        young.append(fresh)
-        return replace(snapshot, parts=(*stored, *young), version=version)
-    while young and (
-        _live(young[-1]) < RATIO * _live(fresh) or (young[-1].codes is None and fresh.codes is None)
-    ):
-        if _live(young[-1]) + _live(fresh) > AT_ONCE_ROWS or young[-1].uid in busy:
+    flat = sum(p.codes is None for p in young)
+    if fresh.codes is None and fresh.rows and flat < FLAT_PARTS:
+        return replace(snapshot, parts=(*stored, *young, fresh), version=version)
+    taken, total = [fresh], _live(fresh)
+    while young and young[-1].uid not in busy and total + _live(young[-1]) <= AT_ONCE_ROWS:
+        both_flat = young[-1].codes is None and fresh.codes is None
+        if not both_flat and _live(young[-1]) >= RATIO * total:
             break
-        fresh = merged(snapshot.spec, [young.pop(), fresh], snapshot.generation)
+        taken.append(young.pop())
+        total += _live(taken[-1])
+    if len(taken) > 1:
+        fresh = merged(snapshot.spec, taken[::-1], snapshot.generation)
     if fresh.rows:
         young.append(fresh)
     return replace(snapshot, parts=(*stored, *young), version=version)

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.index.attributes import Kind
+from hybridq.index.attributes import Kind, decode
 from hybridq.index.ivf import Float32s, Int64s, Snapshot
+
+_FEW = 32
+"""So many values are read one by one as fast as all at once."""
 
 
 @dataclass(slots=True)
@@ -49,8 +52,11 @@ def merge(snapshot: Snapshot, found: Sequence[tuple[Float32s, Int64s]], k: int) 
         return Hits(distance, parts, position).cut(0, k)
     distance = np.concatenate([found[i][0] for i in busy])
     position = np.concatenate([found[i][1] for i in busy])
-    parts = np.concatenate([np.full(len(found[i][0]), i, np.int64) for i in busy])
-    hits = Hits(distance, parts, position).take(np.argsort(distance, kind="stable"))
+    parts = np.array(busy).repeat([len(found[i][0]) for i in busy])
+    order = distance.argsort(kind="stable")
+    if len(order) > k > 0 and distance[order[k - 1]] < distance[order[k]]:
+        order = order[:k]  # no tie goes across the end
+    hits = Hits(distance, parts, position).take(order)
     return sort_ties(snapshot, hits, ()).cut(0, k)
 
 
@@ -68,11 +74,15 @@ SortColumn = tuple[int, bool, bool]
 
 def sort_ties(snapshot: Snapshot, hits: Hits, columns: Sequence[SortColumn]) -> Hits:
     """Order hits of equal distance by the given columns, then by key; distances must be sorted."""
-    order = np.arange(len(hits))
+    if len(hits) < 2:
+        return hits
     raw = hits.distance
-    same = (raw[1:] == raw[:-1]) | (np.isnan(raw[1:]) & np.isnan(raw[:-1]))
+    same = raw[1:] == raw[:-1]
+    if raw[-1] != raw[-1]:  # NaN, which comes last
+        same |= np.isnan(raw[:-1])
     if not same.any():
         return hits
+    order = np.arange(len(hits))
     edges = np.flatnonzero(np.concatenate([[True], ~same, [True]]))
     for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         if stop - start > 1:
@@ -124,10 +134,15 @@ def column_values(snapshot: Snapshot, hits: Hits, column: int) -> list[Any]:
     """Return the Python values of one index column for each hit."""
     if len(snapshot.parts) == 1:
         return snapshot.parts[0].values(column, hits.position)
+    kind, parts = snapshot.spec.columns[column].type, snapshot.parts
+    if len(hits) <= _FEW and not kind.has_dictionary:
+        places = zip(hits.part.tolist(), hits.position.tolist(), strict=True)
+        keys = np.array([parts[p].keys[column, at] for p, at in places], np.int64)
+        return decode(keys, kind, None)
     out: list[Any] = [None] * len(hits)
     for p in set(hits.part.tolist()):
         where = np.flatnonzero(hits.part == p)
-        values = snapshot.parts[p].values(column, hits.position[where])
+        values = parts[p].values(column, hits.position[where])
         for i, value in zip(where.tolist(), values, strict=True):
             out[i] = value
     return out

@@ -25,12 +25,15 @@ from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part, all_live
 from hybridq.index.layout import offsets_of, radii, ranks, within_lists, zones_of
 from hybridq.index.rows import Allocate
 from hybridq.index.stored import Content
-from hybridq.kernels.zones import FIELDS
+from hybridq.kernels import buckets
+from hybridq.kernels import zones as summaries
 from hybridq.progress import NoProgress, Progress
 from hybridq.storage.segment import ArraySource, Chunks
 
 _CHUNK_ROWS = 8_192
 _SPREAD_ROWS = 4_096
+_SORTED_ROWS = 16_384
+
 _ROWS_PER_LIST = 4
 """With fewer rows, zones of lists say no more than those of blocks."""
 
@@ -112,10 +115,12 @@ class Merge:
         rest = [(s.part, s.rest) for s in self._sources]
         keys, self.dictionaries = columns_of(spec, [*near, *rest])
         self.n_vectors = len(labels)
-        within = within_lists(keys[:, : self.n_vectors], spec.key_count)
-        self._order = np.lexsort([*within, labels]).astype(np.int64)
-        for column in keys:
-            column[: self.n_vectors] = column[: self.n_vectors][self._order]
+        self._order = np.arange(self.n_vectors)
+        if generation.coded:  # of a single list, any order will do
+            within = within_lists(keys[:, : self.n_vectors], spec.key_count)
+            self._order = np.lexsort([*within, labels]).astype(np.int64)
+            for column in keys:
+                column[: self.n_vectors] = column[: self.n_vectors][self._order]
         self.keys = keys
         self.list_offsets = offsets_of(labels, generation.nlist)
         self._labels = labels
@@ -311,7 +316,13 @@ def memory_part(
 ) -> Part:
     """Return a part of arrays in memory."""
     rows = keys.shape[1]
-    zones = list_zones = np.empty((len(keys), 0, FIELDS), np.int64)
+    zones = list_zones = np.empty((len(keys), 0, summaries.FIELDS), np.int64)
+    more: dict[str, Any] = {}
+    if codes is not None and rows >= _SORTED_ROWS:
+        # As a segment has them; smaller parts are scanned as fast without.
+        permutations = np.argsort(keys, axis=1, kind="stable").astype(np.int64, copy=False)
+        numbers, bounds = buckets.make_buckets(keys, permutations)
+        more = {"permutations": permutations, "buckets": numbers, "bucket_bounds": bounds}
     if codes is not None:
         zones = zones_of(keys, np.append(np.arange(0, rows, BLOCK), rows))
         if rows >= _ROWS_PER_LIST * generation.nlist:
@@ -333,6 +344,7 @@ def memory_part(
         spread=spread,
         zones=zones,
         list_zones=list_zones,
+        **more,
     )
 
 

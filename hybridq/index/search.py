@@ -136,10 +136,10 @@ def scan_parts(
         if filled == sieve.GAVE_UP:
             return None
         found.append((out.distance[:filled], out.position[:filled]))
-        if len(parts) > 1:
-            together = np.concatenate([nearest, out.distance[:filled]])
-            together.sort()
-            nearest = together[: search.k]
+        if len(found) < len(parts) and filled:
+            nearest = np.concatenate([nearest, out.distance[:filled]])
+            nearest.sort()
+            nearest = nearest[: search.k]
     return found
 
 
@@ -164,7 +164,10 @@ def _scan(
     """Scan one part into `out`; `within`: the radius is what others found, not the query's own."""
     target, nlist = effort.target, part.nlist
     minimum, shares, lists, gamma = nlist, _NO_LADDER, _NO_LADDER, 0.0
-    if effort.nprobe is not None:
+    known = orders.get(part.generation) if part.codes is not None else None
+    if known is not None:
+        minimum = known.count
+    elif effort.nprobe is not None:
         minimum = min(effort.nprobe, nlist)
     elif target is not None and part.ladder is not None and nlist > 1:
         minimum = 1
@@ -173,8 +176,7 @@ def _scan(
     allowed = nlist if effort.max_lists is None else min(effort.max_lists, nlist)
     rule = _Rule(shares, lists, gamma, max(effort.share, 1e-9), minimum, allowed)
     filled = -1
-    if part.codes is not None and minimum < nlist:
-        known = orders.get(part.generation)
+    if known is not None or (part.codes is not None and minimum < nlist):
         if known is None:
             order = _Order(np.empty(nlist + 1, np.int64), 0)
             filled = _probe_coded(part, program, search, rule, epsilon_for(target), order, out)
@@ -182,7 +184,7 @@ def _scan(
                 order.count = int(out.counters[scan.LISTS_VISITED])
                 orders[part.generation] = order
         else:
-            rule = _Rule(_NO_LADDER, _NO_LADDER, 0.0, rule.share, known.count, nlist)
+            rule.maximum = nlist
             filled = _probe_coded(part, program, search, rule, epsilon_for(target), known, out)
         if filled == sieve.GAVE_UP:
             return filled

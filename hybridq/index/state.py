@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from hybridq.errors import OperationalError
 from hybridq.index.bitmaps import Bitmaps
@@ -21,12 +22,18 @@ class LastMerge:
     what: str
 
 
+class Publishing(Protocol):
+    """Who publishes a change; `ended` when it is done, with or without success."""
+
+    ended: bool
+
+
 @dataclass(slots=True, eq=False)
 class IndexState:
     """One index of an instance. `version` counts commits that changed its table.
 
-    `writer` is the transaction that is writing its table. `stale` is set while a change of the
-    table may be committed and not published: the index must not be used.
+    `writer` is the transaction that is writing its table. `publishing` is set from before a COMMIT
+    that changes the table until the change is published.
     `published` are the transactions in the index's change log that the snapshot contains, with
     `logged_rows` keys. `merging` is held by who replaces parts: a merge, a rebuild; `busy` are the
     parts it works on. With `damage`, which is found when rows are read, the index is not used until
@@ -40,7 +47,7 @@ class IndexState:
     published: list[uuid.UUID] = field(default_factory=list)
     logged_rows: int = 0
     writer: object | None = None
-    stale: bool = False
+    publishing: Publishing | None = None
     bitmaps: Bitmaps = field(default_factory=Bitmaps)
     merging: threading.Lock = field(default_factory=threading.Lock)
     busy: frozenset[int] = frozenset()
@@ -55,6 +62,16 @@ class IndexState:
     def name(self) -> str:
         """The index's name."""
         return self.spec.name
+
+    @property
+    def stale(self) -> bool:
+        """Whether a committed change may be missing for good: the index must not be used."""
+        publishing = self.publishing
+        return publishing is not None and publishing.ended
+
+    def is_at(self, version: int) -> bool:
+        """Tell whether what DuckDB said just now is of the published rows of that version."""
+        return self.publishing is None and self.version == version  # in this order
 
     def refuse_busy(self) -> None:
         """Raise if a transaction is writing the index's table."""

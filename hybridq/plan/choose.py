@@ -59,7 +59,7 @@ def choose(s: Statistics, settings: Settings, unit: UnitCosts, *, target: float)
                 hint="SET plan = 'auto'",
             )
         chosen = replace(chosen, plan=_alone(chosen.plan))
-        return _decision(chosen, lambda: f"forced by SET plan = '{forced}'", s, candidates)
+        return _decision(chosen, lambda: f"forced by plan = '{forced}'", s, candidates)
     fused = candidates[2]
     if settings.nprobe is not None and fused.plan is not None:
         chosen = replace(fused, plan=_alone(fused.plan))

@@ -61,6 +61,9 @@ _READS = (
     "UNPIVOT",
 )
 
+_CACHED_TEXTS = 512
+_CACHED_BYTES = 65_536
+
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
@@ -80,6 +83,24 @@ class Parsed:
             return None
         line, column = position
         return line + self.line - 1, column + (self.column - 1 if line == 1 else 0)
+
+
+class Texts:
+    """Texts that were parsed, so that one that comes again is the same statements."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Parsed, ...]] = {}
+
+    def parse(self, text: str) -> tuple[Parsed, ...]:
+        """Return the statements of `text`, parsed once per text."""
+        known = self._known.get(text)
+        if known is None:
+            known = parse_script(text)
+            if len(text) <= _CACHED_BYTES:
+                if len(self._known) >= _CACHED_TEXTS:
+                    self._known.clear()
+                self._known[text] = known
+        return known
 
 
 def parse_script(text: str) -> tuple[Parsed, ...]:

@@ -5,7 +5,7 @@
     hybridq.segments           its segment files, and their rows that were dead at the last merge
     hybridq."changes_<index>"  keys of rows written since, with the transaction that wrote them
     hybridq.extensions         extensions to load at open
-    hybridq.pipelines          feature pipelines and their fixed options
+    hybridq.objects            what plug-ins keep: pipelines, models (hybridq.pipelines)
     hybridq.calibration        unit costs measured on this host
     hybridq.ladders            stopping rules calibrated since a generation was built (JSON)
 
@@ -27,7 +27,7 @@ from hybridq.nodes import TableName, literal, quote
 
 SCHEMA = "hybridq"
 
-VERSION = 2
+VERSION = 3
 """Of the tables; see docs/format.md. Earlier ones are replaced, later ones refused."""
 
 
@@ -128,9 +128,9 @@ def create_manifest(duck: Duck) -> None:
         "CREATE TABLE IF NOT EXISTS hybridq.segments (segment TEXT NOT NULL, "
         "index_name TEXT NOT NULL, deleted BLOB)",
         "CREATE TABLE IF NOT EXISTS hybridq.extensions (name TEXT PRIMARY KEY)",
-        "CREATE TABLE IF NOT EXISTS hybridq.pipelines (name TEXT PRIMARY KEY, options TEXT)",
         "CREATE TABLE IF NOT EXISTS hybridq.calibration (name TEXT PRIMARY KEY, seconds DOUBLE)",
-        "CREATE TABLE IF NOT EXISTS hybridq.ladders (generation TEXT PRIMARY KEY, ladder TEXT)",
+        "CREATE TABLE IF NOT EXISTS hybridq.ladders (index_name TEXT PRIMARY KEY, "
+        "generation TEXT NOT NULL, ladder TEXT NOT NULL)",
     ):
         duck.execute(statement)
 
@@ -215,6 +215,7 @@ def remove_index(duck: Duck, name: str) -> None:
     """Forget an index."""
     duck.execute("DELETE FROM hybridq.indexes WHERE name = ?", [name])
     duck.execute("DELETE FROM hybridq.segments WHERE index_name = ?", [name])
+    forget_ladder(duck, name)
     duck.execute(f"DROP TABLE IF EXISTS {changes_table(name)}")
 
 
@@ -244,20 +245,6 @@ def put_extension(duck: Duck, name: str) -> None:
     duck.execute("INSERT INTO hybridq.extensions VALUES (?) ON CONFLICT DO NOTHING", [name])
 
 
-def pipeline(duck: Duck, name: str) -> dict[str, Any] | None:
-    """Return a pipeline's options."""
-    row = first_row(duck, "SELECT options FROM hybridq.pipelines WHERE name = ?", [name])
-    return None if row is None else dict(json.loads(row[0]))
-
-
-def put_pipeline(duck: Duck, name: str, options: dict[str, Any]) -> None:
-    """Record a pipeline that is not there yet."""
-    duck.execute(
-        "INSERT INTO hybridq.pipelines VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [name, json.dumps(options)],
-    )
-
-
 def calibration(duck: Duck) -> dict[str, float]:
     """Return the measured unit costs, empty before the first measurement."""
     return dict(duck.execute("SELECT name, seconds FROM hybridq.calibration").fetchall())
@@ -270,21 +257,27 @@ def put_calibration(duck: Duck, costs: dict[str, float]) -> None:
         duck.execute("INSERT INTO hybridq.calibration VALUES (?, ?)", [name, seconds])
 
 
-def ladder(duck: Duck, generation: str) -> dict[str, Any] | None:
-    """Return the stopping rule calibrated for a generation after it was built."""
-    row = first_row(duck, "SELECT ladder FROM hybridq.ladders WHERE generation = ?", [generation])
+def ladder(duck: Duck, index: str, generation: str) -> dict[str, Any] | None:
+    """Return the stopping rule calibrated for a generation of an index after it was built."""
+    row = first_row(
+        duck,
+        "SELECT ladder FROM hybridq.ladders WHERE index_name = ? AND generation = ?",
+        [index, generation],
+    )
     return None if row is None else dict(json.loads(row[0]))
 
 
-def put_ladder(duck: Duck, generation: str, ladder: dict[str, Any]) -> None:
-    """Record a generation's stopping rule."""
-    forget_ladder(duck, generation)
-    duck.execute("INSERT INTO hybridq.ladders VALUES (?, ?)", [generation, json.dumps(ladder)])
+def put_ladder(duck: Duck, index: str, generation: str, ladder: dict[str, Any]) -> None:
+    """Record the stopping rule of an index's generation."""
+    forget_ladder(duck, index)
+    duck.execute(
+        "INSERT INTO hybridq.ladders VALUES (?, ?, ?)", [index, generation, json.dumps(ladder)]
+    )
 
 
-def forget_ladder(duck: Duck, generation: str) -> None:
-    """Forget a generation's stopping rule."""
-    duck.execute("DELETE FROM hybridq.ladders WHERE generation = ?", [generation])
+def forget_ladder(duck: Duck, index: str) -> None:
+    """Forget an index's stopping rule."""
+    duck.execute("DELETE FROM hybridq.ladders WHERE index_name = ?", [index])
 
 
 def describe(duck: Duck, table: TableName) -> TableInfo | None:

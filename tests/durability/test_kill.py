@@ -1,4 +1,7 @@
-"""kill -9 at random moments: what was acknowledged is there, the rest is gone or whole."""
+"""kill -9 at random moments: what was acknowledged is there, the rest is gone or whole.
+
+python -m pytest -m slow tests/durability/test_kill.py      240 times, and longer
+"""
 
 import os
 import signal
@@ -47,6 +50,22 @@ for step in range(100000):
         con.execute(INSERT, (i, 3, "bee", vector(i).tolist(), str(step)))
     con.execute("UPDATE t SET id = -id WHERE id = ?", [step % 600 + 1])
     con.execute("COMMIT")
+    said("done", step)
+"""
+# Every change is merged into a segment in the background, while the next ones are written.
+MERGES = """
+from hybridq.index import upkeep
+upkeep.DELTA_BYTES, upkeep.LOG_ROWS = 1, 20
+for step in range(100000):
+    first = 10000 + 5 * step
+    rows = [(i, 3, "bee", vector(i).tolist(), str(step)) for i in range(first, first + 5)]
+    con.executemany(INSERT, rows)
+    con.execute("UPDATE t SET g = ? WHERE id % 7 = ?", [step % 5, step % 7])
+    con.execute("UPDATE t SET v = ? WHERE id = ?", [vector(step).tolist(), step % 600])
+    con.execute("DELETE FROM t WHERE id = ? OR id = ?", [-step, 600 + step])
+    con.execute("INSERT INTO t VALUES (?, 1, NULL, NULL, 'x')", [-step - 1])
+    if step % 5 == 4:
+        con.execute("CHECKPOINT")
     said("done", step)
 """
 INDEXES = """
@@ -118,6 +137,11 @@ def transacted(con, last):
     assert count(con, "length(note) > 20") == 600
 
 
+def merged(con, last):
+    con.execute("DELETE FROM t WHERE note = 'x'")
+    inserted(con, last)
+
+
 def kept(con, last):
     assert count(con) == 600
 
@@ -126,6 +150,7 @@ WORKS = {
     "inserts": (INSERTS, inserted),
     "updates": (UPDATES, updated),
     "transactions": (TRANSACTIONS, transacted),
+    "merges": (MERGES, merged),
     "create index": (INDEXES, kept),
     "reindex": (REINDEXES, kept),
 }
@@ -137,6 +162,7 @@ def survive(path, name, moment):
         create(con)
     last = run_and_kill(path, work, moment)
     with hybridq.connect(path) as con:
+        assert con.notices == []  # the log had all of it
         acknowledged(con, last)
         indexed = con.execute("SELECT count(*) FROM hybridq.indexes").fetchall() == [(1,)]
         assert indexed or name == "create index"
@@ -149,7 +175,7 @@ def survive(path, name, moment):
         check(con)
 
 
-@pytest.mark.parametrize("name", ["transactions", "create index", "reindex"])
+@pytest.mark.parametrize("name", ["transactions", "merges", "create index", "reindex"])
 def test_killed_once(tmp_path, name):
     moment = np.random.default_rng(len(name)).uniform(0.05, 0.4)
     survive(tmp_path / "album.duckdb", name, moment)
@@ -157,7 +183,7 @@ def test_killed_once(tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WORKS)
-@pytest.mark.parametrize("round_", range(15))
+@pytest.mark.parametrize("round_", range(40))
 def test_killed(tmp_path, name, round_):
     moment = np.random.default_rng([len(name), round_]).uniform(0.0, 0.6)
     survive(tmp_path / "album.duckdb", name, moment)

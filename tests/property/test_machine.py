@@ -1,7 +1,10 @@
 """Writes, transactions and reopening in any order, on two connections, against a dictionary.
 
 The model: the committed rows, and for each connection with an open transaction its own view of
-them. What a query must give follows from the view by NumPy.
+them. What a query must give follows from the view by NumPy. After every step the index must hold
+what the table holds.
+
+    pytest -m slow tests/property/test_machine.py      12,000 steps
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from hypothesis.stateful import (
 )
 
 import hybridq
+from tests.equal import index_equals_table
 
 DIM = 3
 WHO = st.sampled_from([0, 1])
@@ -33,7 +37,24 @@ COMPONENT = st.sampled_from([-2.0, -0.5, 0.0, 1.0, 1.5, 3.0])
 VECTORS = st.none() | st.lists(COMPONENT, min_size=DIM, max_size=DIM)
 QUERIES = st.lists(COMPONENT, min_size=DIM, max_size=DIM)
 ROWS = st.tuples(IDS, LABELS, NUMBERS, VECTORS)
-INSERT = "INSERT INTO t VALUES (?, ?, ?, ?)"
+INSERT = "INSERT INTO t (id, label, n, v) VALUES (?, ?, ?, ?)"
+MERGE = (
+    "MERGE INTO t USING (SELECT unnest(?::INTEGER[]) AS i) AS s ON id = i "
+    "WHEN MATCHED AND id % 2 = 0 THEN DELETE WHEN MATCHED THEN UPDATE SET n = 2, v = NULL "
+    "WHEN NOT MATCHED THEN INSERT (id, label, n, v) VALUES (i, 'b', 0, [1, 0, -2])"
+)
+BAD_ROWS = {
+    "INSERT INTO t (id, v) VALUES (70, [1, 2, 3]), (71, [1, 2, 'nan'::FLOAT])": hybridq.DataError,
+    "INSERT INTO t (id, v) SELECT 70, [1, 2, 'inf'::FLOAT]": hybridq.DataError,
+    "INSERT INTO t (id, v) VALUES (70, [1, 2])": hybridq.DataError,
+    "INSERT INTO t (id, v) VALUES (70, NULL), (NULL, NULL)": hybridq.IntegrityError,
+    "INSERT INTO t (id, v) VALUES (70, NULL), (70, NULL)": hybridq.IntegrityError,
+    "UPDATE t SET id = 70": None,
+    "UPDATE t SET v = [0, 0, 'nan'::FLOAT]": None,
+    "MERGE INTO t USING (SELECT 70 AS i) AS s ON id = i WHEN NOT MATCHED THEN "
+    "INSERT (id, v) VALUES (i, [0, 0, '-inf'::FLOAT])": hybridq.DataError,
+    "EXPLAIN ANALYZE INSERT INTO t (id, v) VALUES (70, [0, 0, 'nan'::FLOAT])": hybridq.DataError,
+}
 FILTERS = {
     "TRUE": lambda row: True,
     "n > 0": lambda row: row[1] is not None and row[1] > 0,
@@ -74,18 +95,19 @@ class Machine(RuleBasedStateMachine):
     def create(self, rows, nlist):
         con = self.cons[0]
         con.execute(
-            f"CREATE TABLE t (id INTEGER PRIMARY KEY, label TEXT, n INTEGER, v FLOAT[{DIM}])"
+            f"CREATE TABLE t (id INTEGER PRIMARY KEY, label TEXT, n INTEGER, v FLOAT[{DIM}], "
+            "note TEXT)"
         )
         self.committed = {row[0]: row[1:] for row in rows}
         if self.committed:
             con.executemany(INSERT, [(i, *row) for i, row in self.committed.items()])
-        con.execute(f"CREATE INDEX i ON t USING ann (v) WITH (nlist = {nlist})")
+        con.execute(f"CREATE INDEX i ON t USING ann (v) INCLUDE (label, n) WITH (nlist = {nlist})")
 
     def view(self, who):
         return self.committed if self.views[who] is None else self.views[who]
 
-    def write(self, who, statement, given, after, *, many=False):
-        """Run a write whose result is `after` (None: it must fail for its key)."""
+    def write(self, who, statement, given, after, *, many=False, error=hybridq.IntegrityError):
+        """Run a write whose result is `after` (None: it must fail with `error`)."""
         con = self.cons[who]
         inside = self.views[who] is not None
         blocked = self.wrote[1 - who] or (inside and self.began[who] != self.version)
@@ -94,7 +116,7 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(hybridq.OperationalError):
                 run(statement, given)
         elif after is None:
-            with pytest.raises(hybridq.IntegrityError):
+            with pytest.raises(error):
                 run(statement, given)
         else:
             run(statement, given)
@@ -123,6 +145,47 @@ class Machine(RuleBasedStateMachine):
         taken = any(row[0] in view for row in rows)
         after = None if taken else {**view, **{row[0]: row[1:] for row in rows}}
         self.write(who, INSERT, [list(row) for row in rows], after, many=True)
+
+    @rule(who=WHO, shift=st.integers(1, 41))
+    def insert_select(self, who, shift):
+        view = self.view(who)
+        new = {i + shift: row for i, row in view.items() if row[1] == 1}
+        if new:
+            after = None if set(new) & set(view) else {**view, **new}
+            text = "INSERT INTO t (id, label, n, v) SELECT id + ?, label, n, v FROM t WHERE n = 1"
+            self.write(who, text, [shift], after)
+
+    @rule(who=WHO, ids=st.lists(IDS, min_size=1, max_size=5, unique=True))
+    def merge(self, who, ids):
+        view = self.view(who)
+        after = {k: row for k, row in view.items() if k not in ids or k % 2}
+        for i in ids:
+            if i not in view:
+                after[i] = ("b", 0, [1.0, 0.0, -2.0])
+            elif i % 2:
+                after[i] = (view[i][0], 2, None)
+        self.write(who, MERGE, [ids], after)
+
+    @rule(who=WHO, statement=st.sampled_from(list(BAD_ROWS)))
+    def fail(self, who, statement):
+        """A row that cannot be: the statement fails whole, and the transaction with it."""
+        kind = BAD_ROWS[statement]
+        if kind is None:
+            if len(self.view(who)) < 2:
+                return  # it would change what is there
+            kind = hybridq.DatabaseError
+        self.write(who, statement, None, None, error=kind)
+
+    @precondition(lambda self: self.committed)
+    @rule(who=WHO, note=st.sampled_from(["x", "y"]))
+    def update_beside(self, who, note):
+        if self.view(who):
+            self.write(who, "UPDATE t SET note = ?", [note], dict(self.view(who)))
+
+    @rule(who=WHO)
+    def truncate(self, who):
+        if 0 < len(self.view(who)) < 5:
+            self.write(who, "TRUNCATE t", None, {})
 
     @rule(who=WHO, row=ROWS)
     def upsert(self, who, row):
@@ -211,6 +274,12 @@ class Machine(RuleBasedStateMachine):
             # An older transaction can no longer write: its view of the index is gone.
             self.version += 1
 
+    @rule(who=WHO)
+    def merge_parts(self, who):
+        """All parts of the index into one segment, whatever transactions are open."""
+        if self.views[who] is None:
+            self.cons[who].execute("SELECT * FROM hybridq_merge('i')").fetchall()
+
     @rule()
     def reopen(self):
         for con in self.cons:
@@ -263,6 +332,7 @@ class Machine(RuleBasedStateMachine):
                 rows = con.execute("SELECT id, label, n, v FROM t").fetchall()
                 seen = {i: (a, n, None if v is None else list(v)) for i, a, n, v in rows}
                 assert seen == self.view(who)
+        index_equals_table(self.cons[0])
 
 
 Machine.TestCase.settings = settings(
@@ -282,7 +352,7 @@ class LongMachine(Machine):
 LongMachine.TestCase.settings = settings(
     deadline=None,
     derandomize=True,
-    max_examples=150,
+    max_examples=200,
     stateful_step_count=60,
     suppress_health_check=list(HealthCheck),
 )

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 import hybridq
 from hybridq.errors import ProgrammingError
+from hybridq.extensions import StoredObject
 
 ALBUM = Path(__file__).parent.parent.parent / "album"
 
@@ -31,23 +34,36 @@ class Counter:
     def finish(self) -> None: ...
 
 
-class Pipelines(dict[str, dict[str, Any]]):
-    def put(self, name: str, options: dict[str, Any]) -> None:
-        self.setdefault(name, dict(options))
+class Objects(dict[tuple[str, str], StoredObject]):
+    def get(self, kind: str, name: str) -> StoredObject | None:  # type: ignore[override]
+        return super().get((kind, name))
+
+    def names(self, kind: str) -> list[str]:
+        return sorted(name for other, name in self if other == kind)
+
+    def put(self, kind: str, name: str, options: dict[str, Any], data: bytes = b"") -> None:
+        self[kind, name] = StoredObject(dict(options), data)
+
+    def drop(self, kind: str, name: str) -> bool:
+        return self.pop((kind, name), None) is not None
 
 
 class MemoryContext:
     """What an extractor asks of a database."""
 
     def __init__(self) -> None:
-        self.pipelines = Pipelines()
+        self.objects = Objects()
         self.progress = Counter()
-        self.settings: dict[str, str] = {"on_bad_image": "error"}
+        self.settings: dict[str, str] = {"on_bad_input": "error"}
 
     def setting(self, name: str) -> str:
         if name not in self.settings:
             raise ProgrammingError(f'setting "{name}" does not exist')
         return self.settings[name]
+
+    def query(self, text: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        with duckdb.connect() as duck:
+            yield from duck.sql(text).to_arrow_reader(batch_rows)
 
 
 @pytest.fixture

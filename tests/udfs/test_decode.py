@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hybridq.errors import DataError
-from udfs.image.decode import decode
+from udfs.image.decode import decode, decode_whole, squeezed
 
 SIDE = 224
 Encode = Callable[..., bytes]
@@ -198,3 +198,25 @@ def test_damaged_bytes_raise_nothing_else(
         except DataError:
             return
     assert square.shape == (SIDE, SIDE, 3)
+
+
+def test_whole_pictures_keep_their_shape(picture: Image.Image, encode: Encode) -> None:
+    pixels, reduction = decode_whole(encode(picture, "PNG"), 2048)
+    assert pixels.shape == (240, 320, 3)
+    assert reduction == 1
+    assert np.array_equal(pixels, np.asarray(picture))
+    assert np.array_equal(squeezed(pixels, SIDE), decode(encode(picture, "PNG"), SIDE))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_whole_pictures_are_reduced_to_a_longest_side(
+    picture: Image.Image, encode: Encode, kind: str
+) -> None:
+    large = picture.resize((1000, 750), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels, reduction = decode_whole(encode(large, kind, exif=exif), 200)
+    assert pixels.shape == (200, 150, 3)
+    assert reduction == pytest.approx(5)
+    with pytest.raises(DataError, match="not a picture"):
+        decode_whole(b"nothing", 200)

@@ -17,6 +17,7 @@ from hybridq.errors import DataError, OperationalError, ProgrammingError
 from udfs.image import extract, precision
 from udfs.image.cache import FeatureCache, key_of
 from udfs.image.extract import Extractor
+from udfs.image.inputs import Inputs
 from udfs.image.models import DEFAULT_MODEL, describe
 
 BAD = b"GIF89a but no more"
@@ -77,19 +78,80 @@ def test_no_rows(con: hybridq.Connection, context: Any) -> None:
     assert len(Extractor(context).extract_feature(pictures())) == 0
 
 
-def test_text_is_not_an_image(con: hybridq.Connection) -> None:
-    with pytest.raises(ProgrammingError, match="not text") as caught:
-        one(con, "SELECT extract_feature(?)", "album/photos/bird.png")
-    assert "read_blob" in str(caught.value.hint)
-    with pytest.raises(ProgrammingError, match="BLOB"):
-        one(con, "SELECT extract_feature(3)")
+def test_text_is_the_path_of_an_image(con: hybridq.Connection, album: Path) -> None:
+    path = sorted((album / "photos").iterdir())[0]
+    by_path = one(con, "SELECT extract_feature(?)", str(path))
+    assert by_path == one(con, "SELECT extract_feature(?)", path.read_bytes())
+    assert by_path == one(con, "SELECT extract_feature(?)", path.as_uri())
+    con.execute("SET enable_external_access = false")
+    with pytest.raises(OperationalError, match="must not read files"):
+        one(con, "SELECT extract_feature(?)", str(path))
+
+
+@pytest.mark.parametrize("path", ["album/nothing.png", "file:///nothing.png", "album", "a\0b"])
+def test_a_file_that_cannot_be_read_is_named(con: hybridq.Connection, path: str) -> None:
+    with pytest.raises(DataError, match="image 1 of this batch") as caught:
+        one(con, "SELECT extract_feature(?)", path)
+    assert repr(path) in caught.value.message
+    con.execute("SET on_bad_input = 'null'")
+    assert one(con, "SELECT extract_feature(?)", path) is None
 
 
 def test_number_and_type_of_arguments(con: hybridq.Connection, photos: list[bytes]) -> None:
-    with pytest.raises(ProgrammingError, match="3 given"):
-        one(con, "SELECT extract_feature(?, 'a', 'b')", photos[0])
-    with pytest.raises(ProgrammingError, match="is a model"):
+    with pytest.raises(ProgrammingError, match="BLOB"):
+        one(con, "SELECT extract_feature(3)")
+    with pytest.raises(ProgrammingError, match="extract_feature"):
+        one(con, "SELECT extract_feature(?, 'a', 'b', 'c', [1], 'd')", photos[0])
+    with pytest.raises(ProgrammingError, match="model of extract_feature is a text"):
         one(con, "SELECT extract_feature(?, 7)", photos[0])
+    with pytest.raises(ProgrammingError, match="scales of extract_feature is a list of numbers"):
+        one(con, "SELECT extract_feature(?, scales => 'big')", photos[0])
+
+
+def test_poolings_and_scales(con: hybridq.Connection, photos: list[bytes]) -> None:
+    seen = {}
+    for arguments in ("", ", pooling => 'max'", ", pooling => 'gem'", ", pooling => 'rmac'"):
+        call = f"SELECT extract_feature(?, model => 'efficientnet_lite0'{arguments})"
+        seen[arguments] = np.array(one(con, call, photos[0]), np.float32)
+    seen["scales"] = np.array(
+        one(con, "SELECT extract_feature(?, 'efficientnet_lite0', scales => [1, 0.7])", photos[0]),
+        np.float32,
+    )
+    found = np.stack(list(seen.values()))
+    assert found.shape == (5, 1280)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    likeness = found @ found.T
+    assert (likeness[~np.eye(5, dtype=bool)] < 0.9999).all()
+    assert (likeness > 0.3).all()
+
+
+def test_what_cannot_be_composed(con: hybridq.Connection, photos: list[bytes]) -> None:
+    for arguments, message in (
+        ("model => 'efficientnet_lite0', pooling => 'median'", 'pooling "median" does not exist'),
+        ("model => 'efficientnet_lite0', scales => [0.01]", "scales cannot be"),
+        ("model => 'efficientnet_lite0', scales => []", "scales cannot be"),
+        ("pooling => 'gem'", "has its own weights, pooling and scales"),
+        ("model => 'resnet50'", 'no package brings weights for "resnet50"'),
+    ):
+        with pytest.raises(ProgrammingError, match=message):
+            one(con, f"SELECT extract_feature(?, {arguments})", photos[0])
+
+
+def test_a_named_argument_in_a_search(con: hybridq.Connection, photos: list[bytes]) -> None:
+    con.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, feature FLOAT[1280])")
+    con.executemany(
+        "INSERT INTO t VALUES (?, extract_feature(?, model => 'efficientnet_lite0'))",
+        list(enumerate(photos[:6])),
+    )
+    con.execute("CREATE INDEX i ON t USING ann (feature)")
+    for arrow in ("=>", ":="):
+        query = (
+            "SELECT id FROM t ORDER BY feature <-> "
+            f"extract_feature(?, model {arrow} 'efficientnet_lite0') LIMIT 1"
+        )
+        assert con.execute(query, [photos[4]]).fetchall() == [(4,)]
+        plan = con.execute("EXPLAIN " + query, [photos[4]]).fetchall()
+        assert "ann" in str(plan) or "fused" in str(plan)
 
 
 def test_unknown_model(con: hybridq.Connection, photos: list[bytes]) -> None:
@@ -99,18 +161,18 @@ def test_unknown_model(con: hybridq.Connection, photos: list[bytes]) -> None:
 
 
 def test_bad_image_is_named(con: hybridq.Connection, context: Any, photos: list[bytes]) -> None:
-    with pytest.raises(DataError, match="cannot be decoded") as caught:
+    with pytest.raises(DataError, match="cannot be used") as caught:
         one(con, "SELECT extract_feature(?)", BAD)
     assert "18 bytes, starts with 'GIF89a but n'" in caught.value.message
-    assert "on_bad_image" in str(caught.value.hint)
+    assert "on_bad_input" in str(caught.value.hint)
     with pytest.raises(DataError, match=r"image 3 of this batch \(300 bytes, starts with 0x8950"):
         Extractor(context).extract_feature(pictures(photos[0], None, photos[1][:300], BAD))
 
 
 def test_bad_image_as_null(con: hybridq.Connection, context: Any, photos: list[bytes]) -> None:
-    con.execute("SET on_bad_image = 'null'")
+    con.execute("SET on_bad_input = 'null'")
     assert one(con, "SELECT extract_feature(?)", BAD) is None
-    context.settings["on_bad_image"] = "null"
+    context.settings["on_bad_input"] = "null"
     mixed = [photos[n % 5] if n % 3 else BAD for n in range(20)]
     found = Extractor(context).extract_feature(pictures(*mixed)).to_pylist()
     assert [vector is None for vector in found] == [n % 3 == 0 for n in range(20)]
@@ -118,7 +180,7 @@ def test_bad_image_as_null(con: hybridq.Connection, context: Any, photos: list[b
 
 
 def test_progress_counts_every_row(context: Any, photos: list[bytes]) -> None:
-    context.settings["on_bad_image"] = "null"
+    context.settings["on_bad_input"] = "null"
     Extractor(context).extract_feature(pictures(*photos[:18], None, BAD))
     assert context.progress.done == 20
     Extractor(context).extract_feature(
@@ -161,11 +223,12 @@ def test_cache_keeps_models_and_precisions_apart(context: Any, photos: list[byte
     cache = FeatureCache(100)
     extractor = Extractor(context, cache)
     info = describe(DEFAULT_MODEL)
-    bf16 = extractor.vectors(pictures(photos[0]), info, "bf16")[0]
-    fp32 = extractor.vectors(pictures(photos[0]), info, "fp32")[0]
+    images = Inputs("f", pictures(photos[0]), context)
+    bf16 = extractor.vectors(images, info, "bf16", [0])[0]
+    fp32 = extractor.vectors(images, info, "fp32", [0])[0]
     assert bf16 is not None
     assert not np.array_equal(bf16, np.asarray(fp32))
-    extractor.vectors(pictures(photos[0]), describe("efficientnet_lite0"), "bf16")
+    extractor.vectors(images, describe("efficientnet_lite0"), "bf16", [0])
     assert len(cache) == 3
 
 
@@ -222,7 +285,7 @@ def test_precision_follows_the_processor_then_the_setting(
     info = describe(DEFAULT_MODEL)
     monkeypatch.setattr(precision, "native_bf16", lambda: False)
     assert precision.of_database(context, info) == "fp32"
-    context.pipelines.clear()
+    context.objects.clear()
     context.settings["image_precision"] = "bf16"
     assert precision.of_database(context, info) == "bf16"
     context.settings["image_precision"] = "fp32"
@@ -238,8 +301,9 @@ def test_vectors_of_another_version_are_warned_about(
     context: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     info = describe(DEFAULT_MODEL)
-    context.pipelines.put(f"model:{info.name}", {"precision": "fp32", "version": "older", "dim": 1})
-    precision._warn_version.cache_clear()
+    kept = {"precision": "fp32", "version": "older", "dim": 1}
+    context.objects.put("precision", info.name, kept)
+    precision.warn_version.cache_clear()
     precision.of_database(context, info)
     assert "older" in caplog.text
 
@@ -250,7 +314,7 @@ def test_a_database_that_cannot_be_written(
     def refuse(*_: object) -> None:
         raise OperationalError("read-only")
 
-    monkeypatch.setattr(context.pipelines, "put", refuse)
+    monkeypatch.setattr(context.objects, "put", refuse)
     assert Extractor(context).extract_feature(pictures(photos[0])).is_valid().to_pylist() == [True]
 
 

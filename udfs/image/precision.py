@@ -17,9 +17,12 @@ from typing import Any, cast
 
 from hybridq.errors import Error, ProgrammingError
 from hybridq.extensions import Context
-from udfs.image.models import ModelInfo, Precision
+from udfs.image.arrays import Precision
+from udfs.image.models import ModelInfo
 
 logger = logging.getLogger(__name__)
+
+KIND = "precision"
 
 _NATIVE_FLAGS = ("avx512_bf16", "amx_bf16")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -56,7 +59,9 @@ def best() -> Precision:
 
 def of_database(context: Context, model: ModelInfo) -> Precision:
     """Return the precision of `model` in this database, fixing it at the first call."""
-    kept = context.pipelines.get(_key(model))
+    if model.only_fp32:
+        return "fp32"
+    kept = _kept(context, model)
     asked = wanted(context)
     if kept is None:
         precision = asked or best()
@@ -64,7 +69,7 @@ def of_database(context: Context, model: ModelInfo) -> Precision:
         return precision
     precision = cast("Precision", kept["precision"])
     if kept["version"] != model.version:
-        _warn_version(model.name, str(kept["version"]), model.version)
+        warn_version(model.name, str(kept["version"]), model.version)
     if asked is not None and asked != precision:
         _warn_asked(model.name, precision, asked)
     return honoured(precision)
@@ -72,11 +77,11 @@ def of_database(context: Context, model: ModelInfo) -> Precision:
 
 def fix(context: Context, model: ModelInfo, precision: Precision) -> None:
     """Keep `precision` as the one of `model` in this database, where none is kept yet."""
-    if context.pipelines.get(_key(model)) is not None:
+    if _kept(context, model) is not None:
         return
     options = {"precision": precision, "version": model.version, "dim": model.dim}
     try:
-        context.pipelines.put(_key(model), options)
+        context.objects.put(KIND, model.name, options)
     except Error as error:
         # A read-only database: its vectors, if any, were not made by us.
         logger.info("the precision of %s is not kept: %s", model.name, error)
@@ -89,20 +94,16 @@ def honoured(precision: Precision) -> Precision:
     return precision
 
 
-def check_pipeline(
-    context: Context, pipeline: str, model: ModelInfo, precision: Precision, version: str
-) -> None:
+def check_pipeline(context: Context, pipeline: str, model: ModelInfo, precision: Precision) -> None:
     """Warn where the vectors of a pipeline do not compare with those of `extract_feature`."""
-    if version != model.version:
-        _warn_version(model.name, version, model.version)
-    kept = context.pipelines.get(_key(model))
+    kept = _kept(context, model)
     if kept is not None and kept["precision"] != precision:
         _warn_mixed(pipeline, precision, str(kept["precision"]))
-    honoured(precision)
 
 
-def _key(model: ModelInfo) -> str:
-    return f"model:{model.name}"
+def _kept(context: Context, model: ModelInfo) -> Mapping[str, Any] | None:
+    stored = context.objects.get(KIND, model.name)
+    return None if stored is None else stored.options
 
 
 @functools.cache
@@ -113,7 +114,8 @@ def _warn_slow() -> None:
 
 
 @functools.cache
-def _warn_version(model: str, kept: str, installed: str) -> None:
+def warn_version(model: str, kept: str, installed: str) -> None:
+    """Say once that vectors of two versions of a model do not compare."""
     logger.warning(
         "vectors of %s in this database were made by version %s, those made now by %s: "
         "extract them anew before comparing",
