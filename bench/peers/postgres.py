@@ -131,6 +131,8 @@ class Pgvector(Peer):
 
     def _apply(self, con: Any, setting: Setting) -> None:
         con.execute("RESET ALL")
+        # A generic plan that was made under other settings would be kept.
+        con.execute("DISCARD PLANS")
         con.execute("SET hnsw.iterative_scan = relaxed_order")
         con.execute("SET hnsw.scan_mem_multiplier = 8")
         for name in self.without:
