@@ -44,16 +44,16 @@ MERGE = (
     "WHEN NOT MATCHED THEN INSERT (id, label, n, v) VALUES (i, 'b', 0, [1, 0, -2])"
 )
 BAD_ROWS = {
-    "INSERT INTO t (id, v) VALUES (70, [1, 2, 3]), (71, [1, 2, 'nan'::FLOAT])": hybridq.DataError,
-    "INSERT INTO t (id, v) SELECT 70, [1, 2, 'inf'::FLOAT]": hybridq.DataError,
-    "INSERT INTO t (id, v) VALUES (70, [1, 2])": hybridq.DataError,
-    "INSERT INTO t (id, v) VALUES (70, NULL), (NULL, NULL)": hybridq.IntegrityError,
-    "INSERT INTO t (id, v) VALUES (70, NULL), (70, NULL)": hybridq.IntegrityError,
-    "UPDATE t SET id = 70": None,
+    "INSERT INTO t (id, v) VALUES (7000, [1, 2, 3]), (7001, [1, 0, 'nan'])": hybridq.DataError,
+    "INSERT INTO t (id, v) SELECT 7000, [1, 2, 'inf'::FLOAT]": hybridq.DataError,
+    "INSERT INTO t (id, v) VALUES (7000, [1, 2])": hybridq.DataError,
+    "INSERT INTO t (id, v) VALUES (7000, NULL), (NULL, NULL)": hybridq.IntegrityError,
+    "INSERT INTO t (id, v) VALUES (7000, NULL), (7000, NULL)": hybridq.IntegrityError,
+    "UPDATE t SET id = 7000": None,
     "UPDATE t SET v = [0, 0, 'nan'::FLOAT]": None,
-    "MERGE INTO t USING (SELECT 70 AS i) AS s ON id = i WHEN NOT MATCHED THEN "
+    "MERGE INTO t USING (SELECT 7000 AS i) AS s ON id = i WHEN NOT MATCHED THEN "
     "INSERT (id, v) VALUES (i, [0, 0, '-inf'::FLOAT])": hybridq.DataError,
-    "EXPLAIN ANALYZE INSERT INTO t (id, v) VALUES (70, [0, 0, 'nan'::FLOAT])": hybridq.DataError,
+    "EXPLAIN ANALYZE INSERT INTO t (id, v) VALUES (7000, [0, 0, 'nan'::FLOAT])": hybridq.DataError,
 }
 FILTERS = {
     "TRUE": lambda row: True,
