@@ -116,7 +116,11 @@ def against_peers(run: Run) -> None:
     ratios: dict[str, list[float]] = {p.name: [] for p in peers}
     for cell in run.cells:
         truth = run.truths[cell.name]
-        tuned = [tuner.tuned(p, cell, truth, k, target, again=arguments.retune) for p in peers]
+        reach = target
+        if arguments.equal:
+            answers = run.engine.answers(cell, k, run.queries, own)
+            reach = max(target, round(run.summary(cell, k, answers).recall, 3))
+        tuned = [tuner.tuned(p, cell, truth, k, reach, again=arguments.retune) for p in peers]
         entries = [
             (run.engine, own),
             *((p, t.setting) for p, t in zip(peers, tuned, strict=True)),
@@ -297,6 +301,9 @@ def main() -> None:
     parser.add_argument("--recall", type=float, default=0.95)
     parser.add_argument("--rebuild", action="store_true", help="build hybridq's database again")
     parser.add_argument("--retune", action="store_true", help="sweep the peers' settings again")
+    parser.add_argument(
+        "--equal", action="store_true", help="peers reach hybridq's own recall, not its target"
+    )
     parser.add_argument("--forced", action="store_true")
     parser.add_argument("--overhead", action="store_true")
     arguments = parser.parse_args()

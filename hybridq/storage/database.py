@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import duckdb
 
 from hybridq.errors import OperationalError
+from hybridq.storage.manifest import SCHEMA
 
 # A connection with another configuration is refused by DuckDB: a plain duckdb.connect of the same
 # file in this process fails while we have it open.
@@ -13,6 +16,12 @@ _USER_AGENT = "hybridq/0.1"
 
 def open_duckdb(path: str, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     """Open or make the file; OperationalError names what is in the way."""
+    if Path(path).stem.lower() == SCHEMA:
+        # DuckDB calls a database after its file, and could not tell it from the schema.
+        raise OperationalError(
+            f'cannot open {path}: "{SCHEMA}" is the name of a schema in every database',
+            hint="give the file another name",
+        )
     try:
         return duckdb.connect(path, read_only=read_only, config={"custom_user_agent": _USER_AGENT})
     except duckdb.Error as error:

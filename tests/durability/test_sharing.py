@@ -138,6 +138,13 @@ def test_what_is_not_a_database(tmp_path, target):
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.parametrize("name", ["hybridq.duckdb", "HybridQ", "hybridq.db"])
+def test_a_file_named_like_our_schema(tmp_path, name):
+    with pytest.raises(hybridq.OperationalError, match=r"cannot open.*schema(.|\n)*another name"):
+        hybridq.connect(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 # -- read-only ----------------------------------------------------------------
 
 
