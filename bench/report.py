@@ -127,7 +127,7 @@ def _verdict(searches: list[dict[str, Any]]) -> Iterator[Block]:
             (
                 name,
                 next((str(e["version"]) for e in able), ""),
-                f"*{_mean(list(found.values()))}*",
+                _bold(_mean(list(found.values()))),
                 _mean([r for c, r in found.items() if c in narrow]),
                 "" if best is None else f"{best:.2f}x",
                 str(sum(r < 1 for r in found.values())),
@@ -332,6 +332,10 @@ def _costs(found: Results, data: str) -> Iterator[Block]:
         ),
         rows,
     )
+
+
+def _bold(text: str) -> str:
+    return f"*{text}*" if text else ""
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -78,13 +78,16 @@ class Peer:
             self.clear()
             before = _from_here()
             started = time.perf_counter()
+            there = any(folder.iterdir())
             self.build()
             report = {
                 "seconds": round(time.perf_counter() - started, 2),
                 "peak_bytes": peak_bytes() - before,
                 "disk_bytes": bytes_in(folder),
             }
-            (folder / "build.json").write_text(json.dumps(report))
+            # The time of a build that was completed says nothing.
+            if not there:
+                (folder / "build.json").write_text(json.dumps(report))
             (folder / "built").touch()
         self.open(start)
 

@@ -62,7 +62,8 @@ class Lance(Peer):
         self._tables = {index: db.open_table(index.lower()) for index in self.INDEXES}
 
     def ladders(self, k: int) -> list[list[Setting]]:
-        efs = [ef for ef in geometric(16, 4_000, 1.5) if ef >= k]
+        # It refuses an ef below what it refines.
+        efs = [ef for ef in geometric(16, 8_000, 1.5) if ef >= 4 * k]
         graph = [{"index": "IVF_HNSW_SQ", "ef": ef, "refine": 4} for ef in efs]
         coarse = [
             [
