@@ -1,5 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Both install what they need into .venv.
 #   PIP_ARGS   more arguments for pip, e.g. an index with PyTorch's CPU build
+#   BENCH      what `make bench` measures, e.g. --rows 20000 --peer faiss
 #   PYTHON     the interpreter to make .venv with (3.11 or newer)
 
 PYTHON ?= python3
@@ -36,7 +37,8 @@ console: $(VENV)/.runtime
 	$(BIN)/hybridq
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m bench.selectivity
+	$(BIN)/python -m bench run $(BENCH)
+	$(BIN)/python -m bench report
 
 album-full: $(VENV)/.runtime
 	$(BIN)/python tools/album_full.py

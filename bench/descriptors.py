@@ -13,19 +13,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-CACHE = Path(__file__).parent / ".cache"
+from bench.data.dataset import CACHE, STOCK, Columns, DataError, Dataset, subset
+
 FOLDER = CACHE / "sift"
 TOOLS = Path(__file__).parent.parent / "tools"
 DIM = 128
 QUERIES = 500
-STOCK = 1_000
 
 _SIDE = 64
 _POINTS = (
@@ -34,43 +33,21 @@ _POINTS = (
 )
 KEY_POINTS = len(_POINTS)
 
-Columns = dict[str, npt.NDArray[Any]]
+
+def made() -> bool:
+    """Say whether the arrays are there."""
+    return all((FOLDER / name).exists() for name in ("X.npy", "Q.npy", "attr.npz", "qattr.npz"))
 
 
-@dataclass(frozen=True)
-class Descriptors:
-    """Vectors (n, 128), their attributes (n,) by name, and held-out queries with theirs.
-
-    `price` is a random rank, so that `price < s * n` passes share s; `stock` is uniform in
-    0 … 999; both are independent of the vectors and of each other.
-    """
-
-    vectors: npt.NDArray[np.float32]
-    attributes: Columns
-    queries: npt.NDArray[np.float32]
-    query_attributes: Columns
-
-    @property
-    def name(self) -> str:
-        return f"sift-{len(self.vectors)}"
-
-
-def load(rows: int | None = None) -> Descriptors:
+def load(rows: int | None = None) -> Dataset:
     """Return the descriptors, made first where they are not cached; or a random `rows` of them."""
-    if not all((FOLDER / name).exists() for name in ("X.npy", "Q.npy", "attr.npz", "qattr.npz")):
+    if not made():
         _make()
     vectors = np.load(FOLDER / "X.npy", mmap_mode="r")
     attributes = dict(np.load(FOLDER / "attr.npz"))
     queries = np.load(FOLDER / "Q.npy")
     query_attributes = dict(np.load(FOLDER / "qattr.npz"))
-    if rows is None or rows >= len(vectors):
-        return Descriptors(vectors, attributes, queries, query_attributes)
-    generator = np.random.default_rng(11)
-    chosen = np.sort(generator.choice(len(vectors), rows, replace=False))
-    attributes = {name: column[chosen] for name, column in attributes.items()}
-    attributes["id"] = np.arange(rows, dtype=np.int32)
-    attributes["price"] = generator.permutation(rows).astype(np.int32)
-    return Descriptors(vectors[chosen], attributes, queries, query_attributes)
+    return subset(Dataset(vectors, attributes, queries, query_attributes), rows)
 
 
 def _make() -> None:
@@ -130,8 +107,8 @@ def _describe(
     """Return descriptors (n, 17, 128), contrast about each key point (n, 17) and mean hue (n,)."""
     try:
         import cv2
-    except ImportError:
-        sys.exit("the descriptors need OpenCV: pip install opencv-python-headless")
+    except ImportError as error:
+        raise DataError("the descriptors need pip install opencv-python-headless") from error
     cv2.setNumThreads(1)
     sift = cv2.SIFT_create()
     points = [cv2.KeyPoint(float(x), float(y), float(size)) for x, y, size in _POINTS]

@@ -22,7 +22,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -35,89 +34,42 @@ import duckdb
 import numpy as np
 
 import hybridq
-from bench.cells import Cell, Truth, cells, squared, truths
-from bench.descriptors import Descriptors, load
+from bench.cells import Cell
+from bench.data.dataset import CACHE, Dataset
+from bench.descriptors import load
 from bench.items import build_report, database
-from bench.peers import ONE_THREAD, PEERS, Answers, Remote, Setting, timed
+from bench.peers.base import ONE_THREAD, Answers, Setting
+from bench.peers.own import PLANS, Hybridq
+from bench.peers.registry import PEERS
+from bench.peers.remote import Remote
+from bench.results import revision
 from bench.timing import Summary, Tuner, side_by_side, summarize
-from hybridq.settings import PLANS
+from bench.truth import Truth, truths
+from bench.workloads import cells
 
 RESULTS = Path(__file__).parent / "results"
 DEPTHS = (1, 10, 100, 1_000)
 TARGETS = (0.8, 0.9, 0.95, 0.99)
 # Who is this much short of the target still counts as meeting it: that much is noise.
 SLACK = 0.01
-
-
-class Hybridq:
-    """hybridq through its DB-API; a setting is a plan and a recall."""
-
-    name = "hybridq"
-
-    def __init__(self, data: Descriptors, path: Path) -> None:
-        self._data = data
-        self._con = hybridq.connect(path)
-        self._con.execute("SET threads = 1")
-        self._set: Setting = {}
-
-    def close(self) -> None:
-        self._con.close()
-
-    def answers(self, cell: Cell, k: int, queries: Sequence[int], setting: Setting) -> Answers:
-        """Answer, and check every distance that comes back."""
-        self._apply(setting)
-        con, text = self._con, _sql(cell, k)
-        parameters = {q: self._parameters(cell, q) for q in queries}
-        seconds, found = timed(lambda q: con.execute(text, parameters[q]).fetchall(), queries)
-        ids = [[row[0] for row in rows] for rows in found]
-        for query, rows, answer in zip(queries, ids, found, strict=True):
-            exact = np.sqrt(squared(self._data, query, np.asarray(rows, np.int64)))
-            given = np.array([row[1] for row in answer])
-            assert np.allclose(given, exact, rtol=1e-6), f"{cell.name}, query {query}: distances"
-            assert (np.diff(given) >= 0).all(), f"{cell.name}, query {query}: order"
-        return Answers(seconds, ids)
-
-    def explained(
-        self, cell: Cell, k: int, queries: Sequence[int], setting: Setting
-    ) -> list[dict[str, Any]]:
-        """Return EXPLAIN (ANALYZE, FORMAT JSON) of each query."""
-        self._apply(setting)
-        text = f"EXPLAIN (ANALYZE, FORMAT JSON) {_sql(cell, k)}"
-        found: list[dict[str, Any]] = []
-        for query in queries:
-            rows = self._con.execute(text, self._parameters(cell, query)).fetchall()
-            found.append(json.loads(rows[0][1]))
-        return found
-
-    def _parameters(self, cell: Cell, query: int) -> tuple[Any, ...]:
-        return (self._data.queries[query], *cell.parameters(query))
-
-    def _apply(self, setting: Setting) -> None:
-        for name, value in setting.items():
-            if self._set.get(name) != value:
-                self._con.execute(f"SET {name} = '{value}'")
-                self._set[name] = value
-
-
-def _sql(cell: Cell, k: int) -> str:
-    return f"SELECT id, v <-> ? AS d FROM items{cell.where()} ORDER BY d LIMIT {k}"
+_WORKLOADS = ("W0", "W2", "W3", "W4")
 
 
 class Run:
     """What every mode of the benchmark needs."""
 
-    def __init__(self, arguments: argparse.Namespace, data: Descriptors, path: Path) -> None:
+    def __init__(self, arguments: argparse.Namespace, data: Dataset) -> None:
         self.arguments = arguments
         self.data = data
         self.queries = list(range(min(arguments.queries, len(data.queries))))
-        known = cells(data)
+        known = {n: c for n, c in cells(data).items() if c.workload in _WORKLOADS}
         prefixes = arguments.cells.split(",") if arguments.cells else [""]
         self.cells = [c for n, c in known.items() if any(n.startswith(p) for p in prefixes)]
         if not self.cells:
             sys.exit(f"no such cell; there are: {', '.join(known)}")
         self.truths = truths(data, self.cells)
-        self.engine = Hybridq(data, path)
-        self._revision = _revision()
+        self.engine = Hybridq(data, CACHE / "hybridq" / data.name)
+        self._revision = revision()
 
     def summary(self, cell: Cell, k: int, answers: Answers) -> Summary:
         return summarize(self.data, self.truths[cell.name], cell, k, self.queries, answers)
@@ -164,7 +116,11 @@ def against_peers(run: Run) -> None:
     ratios: dict[str, list[float]] = {p.name: [] for p in peers}
     for cell in run.cells:
         truth = run.truths[cell.name]
-        tuned = [tuner.tuned(p, cell, truth, k, target, again=arguments.retune) for p in peers]
+        reach = target
+        if arguments.equal:
+            answers = run.engine.answers(cell, k, run.queries, own)
+            reach = max(target, round(run.summary(cell, k, answers).recall, 3))
+        tuned = [tuner.tuned(p, cell, truth, k, reach, again=arguments.retune) for p in peers]
         entries = [
             (run.engine, own),
             *((p, t.setting) for p, t in zip(peers, tuned, strict=True)),
@@ -215,7 +171,7 @@ def against_peers(run: Run) -> None:
 def forced(run: Run) -> None:
     """Every plan by force, beside the planner's choice; regret counts where recall is met."""
     target = run.arguments.recall
-    plans = ["auto", *(p for p in PLANS if p != "auto")]
+    plans = ["auto", *PLANS]
     _header(["cell", "k", "chosen", "auto ms (recall)", *(f"{p} ms" for p in plans[1:]), "regret"])
     regrets: dict[int, list[float]] = {}
     short: dict[int, list[str]] = {}
@@ -315,7 +271,7 @@ def overhead(run: Run) -> None:
         )
 
 
-def _share(data: Descriptors, truth: Truth) -> float:
+def _share(data: Dataset, truth: Truth) -> float:
     return float(truth.matches.mean()) / len(data.vectors)
 
 
@@ -333,21 +289,6 @@ def _row(columns: Sequence[str]) -> None:
     print(f"| {' | '.join(columns)} |", flush=True)
 
 
-def _revision() -> str:
-    """Return the commit, with a `+` where hybridq differs from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        head = subprocess.check_output(
-            [*git, "rev-parse", "--short", "HEAD"], text=True, stderr=subprocess.DEVNULL
-        ).strip()
-        changed = subprocess.check_output(
-            [*git, "status", "--porcelain", "--", "../hybridq"], text=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("+" if changed else "")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", default="faiss", help=f"of {', '.join(PEERS)}; '' for none")
@@ -360,6 +301,9 @@ def main() -> None:
     parser.add_argument("--recall", type=float, default=0.95)
     parser.add_argument("--rebuild", action="store_true", help="build hybridq's database again")
     parser.add_argument("--retune", action="store_true", help="sweep the peers' settings again")
+    parser.add_argument(
+        "--equal", action="store_true", help="peers reach hybridq's own recall, not its target"
+    )
     parser.add_argument("--forced", action="store_true")
     parser.add_argument("--overhead", action="store_true")
     arguments = parser.parse_args()
@@ -374,10 +318,10 @@ def main() -> None:
             {**os.environ, **ONE_THREAD},
         )
     build = build_report(path)
-    run = Run(arguments, data, path)
+    run = Run(arguments, data)
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"DuckDB {duckdb.__version__}, hybridq {_revision()}; {len(data.vectors):,} x "
+        f"DuckDB {duckdb.__version__}, hybridq {revision()}; {len(data.vectors):,} x "
         f"{data.vectors.shape[1]}, one thread, {len(run.queries)} queries\n"
         f"index built in {build['seconds']:.1f} s, peak {build['peak_bytes'] / 2**20:,.0f} MiB, "
         f"{build['index_bytes'] / 2**20:,.0f} MiB on disk\n"

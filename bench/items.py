@@ -1,8 +1,8 @@
-"""The hybridq database of the descriptors: table `items`, indexed by `items_v`, built once.
+"""The hybridq database of a data set: table `items`, indexed by `items_v`, built once.
 
 The index is built by a process of its own, so that its peak of memory is the build's.
 
-    python -m bench.items [--rows 100000] [--rebuild]
+    python -m bench.items [--data sift] [--rows 100000] [--rebuild]
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import shutil
 import sys
 import time
@@ -21,22 +20,40 @@ import numpy as np
 import pyarrow as pa
 
 import hybridq
-from bench.descriptors import CACHE, DIM, Descriptors, load
+from bench.data import load
+from bench.data.dataset import CACHE, Dataset
+from bench.peers.base import bytes_in, kind, peak_bytes
 
-TABLE = f"""
-CREATE TABLE items (
-    id INT PRIMARY KEY, photo INT, label INT, kpt INT, x INT, y INT, contrast FLOAT, hue INT,
-    split INT, price INT, stock INT, v FLOAT[{DIM}]
-)
-"""
 INDEX = "CREATE INDEX items_v ON items USING ann (v)"
-COLUMNS = ["id", "photo", "label", "kpt", "x", "y", "contrast", "hue", "split", "price", "stock"]
 _CHUNK = 100_000
 
 
-def database(data: Descriptors, *, rebuild: bool = False) -> Path:
+def table(data: Dataset) -> str:
+    """Return CREATE TABLE items, with every attribute of the data set."""
+    types = {"INT": "INT", "REAL": "FLOAT", "TEXT": "TEXT"}
+    columns = [
+        f'"{name}" {types[kind(column)]}'
+        for name, column in data.attributes.items()
+        if name != "id"
+    ]
+    return f"CREATE TABLE items (id INT PRIMARY KEY, {', '.join(columns)}, v FLOAT[{data.dim}])"
+
+
+def rows(data: Dataset, there: slice) -> pa.Table:
+    """Return rows as columns in the table's order."""
+    return arrow({n: c[there] for n, c in data.attributes.items()}, data.vectors[there])
+
+
+def arrow(columns: dict[str, Any], vectors: Any) -> pa.Table:
+    found = {n: pa.array(c.tolist() if c.dtype.kind == "U" else c) for n, c in columns.items()}
+    flat = pa.array(np.ascontiguousarray(vectors).ravel())
+    found["v"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    return pa.table(found)
+
+
+def database(data: Dataset, *, rebuild: bool = False, folder: Path = CACHE / "items") -> Path:
     """Return the path of the database, built where it is missing or `rebuild` asks for it."""
-    path = CACHE / "items" / f"{data.name}.duckdb"
+    path = folder / f"{data.name}.duckdb"
     if rebuild or not _report(path).exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob(f"{data.name}.*"):
@@ -59,16 +76,12 @@ def _report(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _insert(data: Descriptors, path: Path) -> None:
+def _insert(data: Dataset, path: Path) -> None:
     with hybridq.connect(path) as con:
-        con.execute(TABLE)
+        con.execute(table(data))
         for at in range(0, len(data.vectors), _CHUNK):
-            rows = slice(at, at + _CHUNK)
-            vectors = np.ascontiguousarray(data.vectors[rows]).ravel()
-            columns = {name: data.attributes[name][rows] for name in COLUMNS}
-            columns["v"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors), DIM)
-            con.register("source", pa.table(columns))
-            con.execute(f"INSERT INTO items SELECT {', '.join(columns)} FROM source")
+            con.register("source", rows(data, slice(at, at + _CHUNK)))
+            con.execute("INSERT INTO items SELECT * FROM source")
 
 
 def _index(path: Path) -> None:
@@ -76,30 +89,22 @@ def _index(path: Path) -> None:
         started = time.perf_counter()
         con.execute(INDEX)
         seconds = time.perf_counter() - started
-    files = (path.parent / f"{path.name}.hybridq").rglob("*")
     report = {
         "seconds": round(seconds, 1),
-        "peak_bytes": _peak_bytes(),
-        "index_bytes": sum(f.stat().st_size for f in files if f.is_file()),
+        "peak_bytes": peak_bytes(),
+        "index_bytes": bytes_in(path.parent / f"{path.name}.hybridq"),
     }
     _report(path).write_text(json.dumps(report))
 
 
-def _peak_bytes() -> int:
-    """Return this process's own peak: getrusage's is its parent's where that was larger."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(peak.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="sift")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--rebuild", action="store_true")
     arguments = parser.parse_args()
-    path = database(load(arguments.rows), rebuild=arguments.rebuild)
+    data = load(arguments.data, arguments.rows, make=True)
+    path = database(data, rebuild=arguments.rebuild)
     print(json.dumps(build_report(path), indent=2))
 
 

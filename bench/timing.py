@@ -8,6 +8,7 @@ core, that was not the engine.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.cells import Cell, Truth
-from bench.descriptors import CACHE, Descriptors
-from bench.peers import Answers, Engine, Peer, Setting
+from bench.cells import Cell
+from bench.data.dataset import CACHE, Dataset
+from bench.peers.base import Answers, Engine, Setting, Tunable
+from bench.truth import Truth
 
 _TURN = 50
 _WARM = 3
@@ -27,38 +29,48 @@ _TUNED = CACHE / "tuned"
 
 @dataclass(frozen=True)
 class Summary:
-    """Milliseconds and recall over the queries; `short` counts answers with too few rows."""
+    """Milliseconds and recall over the queries.
+
+    `short` are answers with too few rows; `wrong` rows that fail the WHERE, come twice, are spare.
+    """
 
     p50: float
+    p95: float
     p99: float
     recall: float
     recall_p5: float
     rows: int
     short: int
+    wrong: int
     queries: int
 
 
 def summarize(
-    data: Descriptors, truth: Truth, cell: Cell, k: int, queries: Sequence[int], answers: Answers
+    data: Dataset, truth: Truth, cell: Cell, k: int, queries: Sequence[int], answers: Answers
 ) -> Summary:
-    """Judge answers; a row that does not pass the WHERE is a bug, not a miss."""
+    """Judge answers; those of several pages as one of as many rows."""
     recalls: list[float] = []
-    short = 0
+    short = wrong = 0
+    depth = k * cell.pages
     for query, ids in zip(queries, answers.ids, strict=False):
         rows = np.asarray(ids, np.int64)
-        for term in cell.terms:
-            wrong = rows[~term.passing(data.attributes[term.column][rows], query)]
-            assert len(wrong) == 0, f"{cell.name}, query {query}: rows {wrong} do not pass"
-        recalls.append(truth.recall(data, query, k, ids))
-        short += len(ids) < truth.rows(query, k)
+        passes = cell.mask(data.attributes, query, rows)
+        wanted = truth.rows(query, depth)
+        wrong += (
+            int((~passes).sum()) + len(rows) - len(np.unique(rows)) + max(0, len(rows) - wanted)
+        )
+        recalls.append(truth.recall(data, query, depth, rows[passes].tolist()))
+        short += len(ids) < wanted
     milliseconds = np.array(answers.seconds) * 1e3
     return Summary(
         p50=float(np.median(milliseconds)),
+        p95=float(np.quantile(milliseconds, 0.95)),
         p99=float(np.quantile(milliseconds, 0.99)),
         recall=float(np.mean(recalls)),
         recall_p5=float(np.quantile(recalls, 0.05)),
         rows=min(len(ids) for ids in answers.ids),
         short=short,
+        wrong=wrong,
         queries=len(answers.seconds),
     )
 
@@ -121,14 +133,26 @@ class Tuned:
 
 
 class Tuner:
-    """Sweeps a peer's settings for a cell, on the queries that will be measured."""
+    """Sweeps a peer's settings for a cell, on the queries that will be measured.
 
-    def __init__(self, data: Descriptors, queries: Sequence[int]) -> None:
+    A try takes `budget_seconds`; after `limit_seconds` no further one begins.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        queries: Sequence[int],
+        *,
+        budget_seconds: float = 2.5,
+        limit_seconds: float = float("inf"),
+    ) -> None:
         self._data = data
+        self._limit = limit_seconds
         self._queries = queries
+        self._budget = budget_seconds
 
     def tuned(
-        self, peer: Peer, cell: Cell, truth: Truth, k: int, target: float, *, again: bool = False
+        self, peer: Tunable, cell: Cell, truth: Truth, k: int, target: float, *, again: bool = False
     ) -> Tuned:
         """Return the choice, remembered from an earlier run unless `again`."""
         file = _TUNED / f"{self._data.name}.json"
@@ -141,9 +165,10 @@ class Tuner:
             _write(file, known)
         return Tuned(**known[key])
 
-    def _sweep(self, peer: Peer, cell: Cell, truth: Truth, k: int, target: float) -> Tuned:
+    def _sweep(self, peer: Tunable, cell: Cell, truth: Truth, k: int, target: float) -> Tuned:
         reaching: list[tuple[float, Setting, float]] = []
         highest = (-1.0, {})  # type: tuple[float, Setting]
+        end = time.perf_counter() + self._limit
         for ladder in peer.ladders(k):
             tried: dict[int, tuple[float, float]] = {}
 
@@ -157,15 +182,16 @@ class Tuner:
             low, step, previous = -1, 0, -1.0
             limit = 1.5 * min((s for s, _, _ in reaching), default=float("inf"))
             while at(step) < target:
+                late = time.perf_counter() > end
                 saturated = step >= 15 and at(step) > 0.5 and at(step) - previous < 0.001
-                if step == len(ladder) - 1 or saturated or tried[step][1] > limit:
+                if step == len(ladder) - 1 or late or saturated or tried[step][1] > limit:
                     step = -1
                     break
                 low, previous = step, at(step)
                 step = min(2 * step + 1, len(ladder) - 1)
             if step < 0:
                 continue
-            while step - low > 1:
+            while step - low > 1 and time.perf_counter() < end:
                 middle = (low + step) // 2
                 low, step = (low, middle) if at(middle) >= target else (middle, step)
             reaching.append((tried[step][1], ladder[step], at(step)))
@@ -175,17 +201,17 @@ class Tuner:
         best = reaching[:3]
         if len(best) > 1:
             entries = [(peer, setting) for _, setting, _ in best]
-            timed = side_by_side(entries, cell, k, self._queries[:100], budget_seconds=3)
+            timed = side_by_side(entries, cell, k, self._queries[:100], budget_seconds=self._budget)
             fastest = min(range(len(best)), key=lambda n: np.median(timed[n].seconds))
         else:
             fastest = 0
         return Tuned(best[fastest][1], best[fastest][2], reached=True)
 
     def _try(
-        self, peer: Peer, cell: Cell, truth: Truth, k: int, setting: Setting
+        self, peer: Tunable, cell: Cell, truth: Truth, k: int, setting: Setting
     ) -> tuple[float, float]:
         """Return recall and median seconds."""
-        count, _ = affordable(peer, cell, k, self._queries, setting, 2.5)
+        count, _ = affordable(peer, cell, k, self._queries, setting, self._budget)
         queries = self._queries[:count]
         answers = peer.answers(cell, k, queries, setting)
         found = summarize(self._data, truth, cell, k, queries, answers)

@@ -25,8 +25,9 @@ import numpy as np
 import pyarrow as pa
 
 import hybridq
-from bench.descriptors import DIM, Descriptors, load
-from bench.items import COLUMNS, INDEX, TABLE
+from bench.data.dataset import Dataset
+from bench.descriptors import DIM, load
+from bench.items import INDEX, table
 from hybridq.index import upkeep
 
 SEARCHES = (
@@ -37,11 +38,12 @@ _CHUNK = 100_000
 _BATCH = 2_000
 NOISE = 2.0
 _SINGLES = 300
+COLUMNS = ["id", "photo", "label", "kpt", "x", "y", "contrast", "hue", "split", "price", "stock"]
 NAMES = [*COLUMNS, "v"]
 ROW = f"INSERT INTO items VALUES ({', '.join('?' * len(NAMES))})"
 
 
-def arrow(data: Descriptors, start: int, stop: int, first_id: int | None = None) -> pa.Table:
+def arrow(data: Dataset, start: int, stop: int, first_id: int | None = None) -> pa.Table:
     """Rows start … stop - 1 as columns; ids from `first_id` on."""
     columns: dict[str, Any] = {n: data.attributes[n][start:stop] for n in COLUMNS}
     if first_id is not None:
@@ -53,7 +55,7 @@ def arrow(data: Descriptors, start: int, stop: int, first_id: int | None = None)
     return pa.table(columns)
 
 
-def rows(data: Descriptors, start: int, stop: int, first_id: int) -> list[tuple[Any, ...]]:
+def rows(data: Dataset, start: int, stop: int, first_id: int) -> list[tuple[Any, ...]]:
     """The same as tuples; vectors are arrays."""
     columns = [data.attributes[n][start:stop].tolist() for n in COLUMNS[1:]]
     ids = range(first_id, first_id + stop - start)
@@ -62,7 +64,7 @@ def rows(data: Descriptors, start: int, stop: int, first_id: int) -> list[tuple[
     return list(zip(ids, *columns, list(vectors), strict=True))
 
 
-def fill(con: Any, data: Descriptors, stop: int, start: int = 0) -> float:
+def fill(con: Any, data: Dataset, stop: int, start: int = 0) -> float:
     """Insert rows start … stop - 1 in chunks; return the seconds."""
     seconds = 0.0
     for at in range(start, stop, _CHUNK):
@@ -74,20 +76,20 @@ def fill(con: Any, data: Descriptors, stop: int, start: int = 0) -> float:
     return seconds
 
 
-def bulk(data: Descriptors, folder: Path) -> dict[str, float]:
+def bulk(data: Dataset, folder: Path) -> dict[str, float]:
     """Seconds to load everything."""
     count = len(data.vectors)
     with duckdb.connect(str(folder / "plain.duckdb")) as plain:
-        plain.execute(TABLE)
+        plain.execute(table(data))
         alone = fill(plain, data, count)
     with hybridq.connect(folder / "built.duckdb") as con:
-        con.execute(TABLE)
+        con.execute(table(data))
         loaded = fill(con, data, count)
         began = time.perf_counter()
         con.execute(INDEX)
         build = time.perf_counter() - began
     with hybridq.connect(folder / "indexed.duckdb") as con:
-        con.execute(TABLE)
+        con.execute(table(data))
         fill(con, data, count // 10)
         con.execute(INDEX)
         began = time.perf_counter()
@@ -104,7 +106,7 @@ def bulk(data: Descriptors, folder: Path) -> dict[str, float]:
     }
 
 
-def single(data: Descriptors, folder: Path) -> dict[str, float]:
+def single(data: Dataset, folder: Path) -> dict[str, float]:
     """Median milliseconds of INSERT and COMMIT of one row."""
     out: dict[str, float] = {}
     given = rows(data, 0, _SINGLES, 10_000_000)
@@ -139,7 +141,7 @@ def single(data: Descriptors, folder: Path) -> dict[str, float]:
 class Searcher:
     """Searches over and over in a thread, one statement after the other."""
 
-    def __init__(self, path: Path, data: Descriptors) -> None:
+    def __init__(self, path: Path, data: Dataset) -> None:
         self.seconds: list[float] = []
         self._stop = False
         self._path, self._queries = path, data.queries
@@ -177,7 +179,7 @@ class Searcher:
         }
 
 
-def stream(data: Descriptors, folder: Path, seconds: float) -> dict[str, Any]:
+def stream(data: Dataset, folder: Path, seconds: float) -> dict[str, Any]:
     """Rows a second of writers beside a searching thread, and the searches' latency."""
     path = folder / "built.duckdb"
     out: dict[str, Any] = {}
@@ -210,7 +212,7 @@ def stream(data: Descriptors, folder: Path, seconds: float) -> dict[str, Any]:
     return out
 
 
-def delta(data: Descriptors, folder: Path) -> dict[str, float]:
+def delta(data: Dataset, folder: Path) -> dict[str, float]:
     """Milliseconds of a search over segments and a full delta, and over the same rows merged."""
     path = folder / "built.duckdb"
     with hybridq.connect(path) as con:
@@ -243,7 +245,7 @@ def delta(data: Descriptors, folder: Path) -> dict[str, float]:
     return out
 
 
-def _median(con: Any, data: Descriptors, text: str) -> float:
+def _median(con: Any, data: Dataset, text: str) -> float:
     """Median over queries of their best of five: other processes hold the core now and then."""
     taken = np.full((5, 200), np.inf)
     for turn in taken:

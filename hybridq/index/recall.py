@@ -38,6 +38,7 @@ _EPSILONS = (1.2, 1.5, 1.8, 2.2, 2.5, 3.5)
 _MAX_ROWS = 2_000_000
 _BLOCK = 8
 _HALVINGS = 4
+_ERRORS = 2.0  # standard errors of a mean recall that a target is kept away from
 
 
 def epsilon_for(target: float | None) -> float:
@@ -151,7 +152,7 @@ def _lists_for(recall: Floats, targets: Doubles) -> Doubles:
     lists = np.empty((kinds, len(targets), shares))
     for i in range(kinds):
         for s in range(shares):
-            error = recall[i, s].std(axis=0) / queries**0.5
+            error = _ERRORS * recall[i, s].std(axis=0) / queries**0.5
             reached = np.minimum(recall[i, s].mean(axis=0) - error, 1.0)
             for t, target in enumerate(targets):
                 enough = reached >= min(target, reached[-1])
@@ -215,7 +216,7 @@ def _reaches(target: float, rung: Doubles, recall: Floats, seen: _Seen, s: int, 
     done = (np.arange(1, length + 1) >= need) & (passed >= min(k, passed[:, -1:].min()))
     stop = np.where(done.any(axis=1), done.argmax(axis=1), length - 1)
     reached = recall[np.arange(queries), stop]
-    return bool(reached.mean() - reached.std() / queries**0.5 >= target)
+    return bool(reached.mean() - _ERRORS * reached.std() / queries**0.5 >= target)
 
 
 def _scores(

@@ -44,7 +44,8 @@ MERGE = (
     "WHEN NOT MATCHED THEN INSERT (id, label, n, v) VALUES (i, 'b', 0, [1, 0, -2])"
 )
 BAD_ROWS = {
-    "INSERT INTO t (id, v) VALUES (7000, [1, 2, 3]), (7001, [1, 2, 'nan'])": hybridq.DataError,
+    "INSERT INTO t (id, v) VALUES (7000, [1, 2, 3]), "
+    "(7001, [1, 2, 'nan'::FLOAT])": hybridq.DataError,
     "INSERT INTO t (id, v) SELECT 7000, [1, 2, 'inf'::FLOAT]": hybridq.DataError,
     "INSERT INTO t (id, v) VALUES (7000, [1, 2])": hybridq.DataError,
     "INSERT INTO t (id, v) VALUES (7000, NULL), (NULL, NULL)": hybridq.IntegrityError,

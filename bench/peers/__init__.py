@@ -1,0 +1,1 @@
+"""Peer engines behind one interface, each in a process and an environment of its own."""
