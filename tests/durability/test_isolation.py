@@ -229,9 +229,12 @@ def test_statement_timeout(path):
         index_equals_table(con)
 
 
-def test_interrupt_from_a_signal(path):
+def test_interrupt_from_a_signal(path, request):
     """Ctrl-C in a write leaves a transaction that can only be rolled back."""
     slow = "UPDATE t SET g = 1 WHERE g = (SELECT sum(sqrt(range)) FROM range(600000000))"
+    # A process in the background of a shell is born deaf to it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with hybridq.connect(path) as con:
         con.begin()
         con.execute("UPDATE t SET g = 2 WHERE id < 50")

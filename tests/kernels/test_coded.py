@@ -9,7 +9,7 @@ from hybridq.kernels.distance import COSINE, IP, L2
 from hybridq.nodes import Metric
 from hybridq.progress import NoProgress
 from tests.kernels import naive
-from tests.kernels.cases import FAST, Table, programs, some_buckets, tables, trees
+from tests.kernels.cases import FAST, NULL, Table, programs, some_buckets, tables, trees
 from tests.kernels.test_scan import Result, check, outputs
 
 METRICS = st.sampled_from([L2, COSINE, IP])
@@ -121,7 +121,9 @@ def test_all_lists_without_trust_in_codes_are_exact(data, metric):
     ready = prepared(metric, table)
     if ready is None or (metric == COSINE and not table.query.any()):
         return
-    table.keys = np.minimum(table.keys, 63)  # codes of a column with a dictionary
+    # Codes of a column with a dictionary: from 0 on, or NULL.
+    table.keys = np.minimum(table.keys, 63)
+    table.keys[(table.keys < 0) & (table.keys > NULL)] += 21
     program = data.draw(trees(len(table.keys), table.n))
     k = data.draw(st.sampled_from([1, 3, 10, 400]))
     groups = data.draw(st.sampled_from([None, zones_of(table)]))
