@@ -57,7 +57,7 @@ class Measurer:
         able: list[tuple[Remote, Tuned]] = []
         for engine in self.engines:
             try:
-                tuned = self._tuned(engine, cell, truth, k, target)
+                tuned = self.tuned(engine, cell, truth, k, target)
                 engine.answers(cell, k, self.queries[:1], tuned.setting)
                 able.append((engine, tuned))
             except CannotError as error:
@@ -148,7 +148,7 @@ class Measurer:
                 last = found.recall
         return points
 
-    def _tuned(self, engine: Remote, cell: Cell, truth: Truth, k: int, target: float) -> Tuned:
+    def tuned(self, engine: Remote, cell: Cell, truth: Truth, k: int, target: float) -> Tuned:
         if engine.name == OWN:
             return Tuned({"recall": target}, target, reached=True)
         return self._tuner.tuned(engine, cell, truth, k, target, again=self.effort.retune)

@@ -129,7 +129,7 @@ def _verdict(searches: list[dict[str, Any]]) -> Iterator[Block]:
                 next((str(e["version"]) for e in able), ""),
                 _bold(_mean(list(found.values()))),
                 _mean([r for c, r in found.items() if c in narrow]),
-                "" if best is None else f"{best:.2f}x",
+                "" if best is None else times(best),
                 str(sum(r < 1 for r in found.values())),
                 f"{len(found)} of {len(there)}",
                 str(sum(not e["reached"] for e in able)),
@@ -138,7 +138,7 @@ def _verdict(searches: list[dict[str, Any]]) -> Iterator[Block]:
                 str(sum("error" in e for e in there)),
             )
         )
-        behind += [(c, name, f"{r:.2f}x") for c, r in found.items() if r < 1]
+        behind += [(c, name, times(r)) for c, r in found.items() if r < 1]
     yield Table(
         (
             *("engine", "version", "mean ratio", "shares ≤ 20 %", "least", "cells it is ahead"),
@@ -191,7 +191,7 @@ def _peer(entry: dict[str, Any] | None, own: dict[str, Any]) -> str:
         return _fault(entry)
     if entry["reached"] and own.get("reached"):
         ratio = entry["p50"] / own["p50"]
-        return f"{entry['p50']:.3f} = {ratio:.2f}x{_flaws(entry)}"
+        return f"{entry['p50']:.3f} = {times(ratio)}{_flaws(entry)}"
     return f"{entry['p50']:.3f} @ {entry['recall']:.3f}" + _flaws(entry)
 
 
@@ -339,4 +339,9 @@ def _bold(text: str) -> str:
 
 
 def _mean(values: Sequence[float]) -> str:
-    return f"{np.exp(np.mean(np.log(values))):.2f}x" if values else ""
+    return times(float(np.exp(np.mean(np.log(values))))) if values else ""
+
+
+def times(ratio: float) -> str:
+    """Return a ratio that says something however small it is."""
+    return f"{ratio:.2f}x" if ratio >= 0.1 else f"{ratio:.2g}x"

@@ -187,7 +187,7 @@ class Run:
                     kind = {"W9": "batch", "W10": "writes"}[name]
                     yield (
                         {"kind": kind, "data": data.name, "engine": engine.name, "k": k},
-                        lambda e=engine, m=measure: m(measurer, e, k),
+                        lambda e=engine, m=measure: m(measurer, e, k, target),
                     )
 
     def _known(self, line: dict[str, Any], measurer: Measurer) -> bool:
@@ -205,10 +205,13 @@ class Run:
 _NEEDING = {"T3", "F12", "plans", "curves"}
 
 
-def _batch(measurer: Measurer, engine: Remote, k: int) -> dict[str, Any]:
+def _batch(measurer: Measurer, engine: Remote, k: int, target: float) -> dict[str, Any]:
     """Top k of 1,000 queries in one statement; fewer where that would take minutes."""
-    data, setting = measurer.data, _default(engine)
-    exact = truths(data, [Cell("all")])["all"]
+    if "batch" not in ENGINES[engine.name].can:
+        raise CannotError("no batch of queries")
+    data, cell = measurer.data, Cell("all")
+    exact = truths(data, [cell])["all"]
+    setting = measurer.tuned(engine, cell, exact, k, target).setting
     queries = [n % len(data.queries) for n in range(_BATCH)]
     few = engine.ask("batch", queries=queries[:20], k=k, setting=setting)
     count = min(_BATCH, max(20, int(20 * 20 / max(few["seconds"], 1e-6))))
@@ -224,10 +227,13 @@ def _batch(measurer: Measurer, engine: Remote, k: int) -> dict[str, Any]:
     }
 
 
-def _writes(measurer: Measurer, engine: Remote, k: int) -> dict[str, Any]:
+def _writes(measurer: Measurer, engine: Remote, k: int, target: float) -> dict[str, Any]:
     """Searches beside a writer, on a database of its own."""
     if "writes" not in ENGINES[engine.name].can:
         raise CannotError("no writes")
+    exact = truths(measurer.data, [Cell("all")])["all"]
+    tuned = measurer.tuned(engine, Cell("all"), exact, k, target).setting
+    setting = {n: v for n, v in tuned.items() if n != "start"}
     data = sets.load(measurer.data.kind, min(len(measurer.data.vectors), _WRITTEN_ROWS))
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         own = Remote(engine.name, data, Path(folder) / "database")
@@ -237,7 +243,7 @@ def _writes(measurer: Measurer, engine: Remote, k: int) -> dict[str, Any]:
                 "writes",
                 start="writes",
                 k=k,
-                setting=_default(own),
+                setting=setting,
                 seconds=max(1.0, measurer.effort.seconds),
                 rates=_RATES,
             )

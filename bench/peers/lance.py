@@ -84,7 +84,9 @@ class Lance(Peer):
         offset: int = 0,
         worker: int = 0,
     ) -> Ask:
-        table, asked = self._tables[setting["index"]], self.data.queries
+        # What is written goes where is searched.
+        self._used = setting["index"]
+        table, asked = self._tables[self._used], self.data.queries
         where = cell.where("{}").removeprefix(" WHERE ")
         texts = {q: where.format(*map(literal, cell.parameters(q))) for q in queries}
         radius = cell.radius
@@ -113,11 +115,11 @@ class Lance(Peer):
         return [int(i) for i in answer["id"].to_pylist()]
 
     def insert(self, columns: Columns, vectors: Any) -> None:
-        self._tables[self.INDEXES[0]].add(self._rows(columns, vectors))
+        self._tables[self._used].add(self._rows(columns, vectors))
 
     def delete(self, ids: Sequence[int]) -> None:
         listed = ", ".join(map(str, ids))
-        self._tables[self.INDEXES[0]].delete(f"id IN ({listed})")
+        self._tables[self._used].delete(f"id IN ({listed})")
 
     def _rows(self, columns: Columns, vectors: Any) -> Any:
         import pyarrow as pa

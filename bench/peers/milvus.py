@@ -79,6 +79,8 @@ class Milvus(Peer):
         worker: int = 0,
     ) -> Ask:
         client, asked, index = self._client, self.data.queries, setting["index"]
+        # What is written goes where is searched.
+        self._used = index
         where = cell.where("{}").removeprefix(" WHERE ").replace(" AND ", " and ")
         where = where.replace(" = ", " == ").replace(" LIKE ", " like ")
         texts = {q: where.format(*map(_literal, cell.parameters(q))) for q in queries}
@@ -97,10 +99,10 @@ class Milvus(Peer):
         return [int(hit["id"]) for hit in answer[0]]
 
     def insert(self, columns: Columns, vectors: Any) -> None:
-        self._client.insert(self.INDEXES[0], _rows(columns, vectors))
+        self._client.insert(self._used, _rows(columns, vectors))
 
     def delete(self, ids: Sequence[int]) -> None:
-        self._client.delete(self.INDEXES[0], ids=list(ids))
+        self._client.delete(self._used, ids=list(ids))
 
 
 def _literal(value: Any) -> str:
