@@ -66,13 +66,14 @@ class Hnswlib(_Masked):
     ) -> Ask:
         index, asked = self._index, self.data.queries
         index.set_ef(setting["ef"])
-        if not cell.terms and cell.join is None:
-            return lambda q: index.knn_query(asked[q], k, num_threads=1)[0][0]
-        filters = {q: self.mask(cell, q).tolist().__getitem__ for q in queries}
+        filters: dict[int, Any] = {}
+        if cell.terms or cell.join is not None:
+            filters = {q: self.mask(cell, q).tolist().__getitem__ for q in queries}
 
         def run(query: int) -> Any:
+            chosen = filters.get(query)
             try:
-                return index.knn_query(asked[query], k, num_threads=1, filter=filters[query])[0][0]
+                return index.knn_query(asked[query], k, num_threads=1, filter=chosen)[0][0]
             except RuntimeError as error:
                 # It refuses to return fewer than k.
                 if "contiguous" in str(error):
