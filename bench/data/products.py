@@ -19,7 +19,7 @@ from bench.data.features import features
 QUERIES = 500
 VARIABLE = "HYBRIDQ_PRODUCTS"
 _ROOT = Path(__file__).parent.parent.parent
-_PLACES = (_ROOT / "shared/data/fashion.parquet", _ROOT.parent / "shared/data/fashion.parquet")
+_PLACES = [d / "shared/data/fashion.parquet" for d in (_ROOT, *_ROOT.parents[:2])]
 _TEXT = ("gender", "master_category", "sub_category", "article_type", "base_colour", "season")
 _STYLES = {
     **dict.fromkeys(("id", "gender", "season", "year", "usage")),
@@ -34,7 +34,7 @@ _STYLES = {
 def source() -> Path:
     """Return where the products are; DataError where they are not."""
     named = os.environ.get(VARIABLE)
-    places = [Path(named)] if named else [*_PLACES, Path("/work/shared/data/fashion.parquet")]
+    places = [Path(named)] if named else _PLACES
     for place in places:
         if place.exists():
             return place
