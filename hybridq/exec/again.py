@@ -8,33 +8,28 @@ answer of less than k rows.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from hybridq.exec.bind import BoundTopK
-from hybridq.exec.executor import positions_of
-from hybridq.exec.host import Host, Parameters
-from hybridq.exec.prepare import Again, Finder, FromIndex, Prepared, TheDistance
+from hybridq.exec.executor import effort_of, positions_of
+from hybridq.exec.host import PLACES, Host, Parameters
+from hybridq.exec.output import covered
+from hybridq.exec.prepare import Again, Finder, Prepared
 from hybridq.exec.result import Result
-from hybridq.exec.values import as_vector
+from hybridq.exec.values import finite_vector
 from hybridq.exec.where import key_of
 from hybridq.index.counters import Counters
-from hybridq.index.hits import Hits, column_values, merge
-from hybridq.index.ivf import Int64s, Snapshot
-from hybridq.index.search import Effort, Search, gather_part, scan_parts
+from hybridq.index.hits import Hits, merge
+from hybridq.index.ivf import Int64s
+from hybridq.index.search import Search, gather_part, scan_parts
 from hybridq.nodes import Metric, Parameter, QueryValue
 from hybridq.plan.physical import Decision, Fused, Prefilter
 
 _KEPT = 64
 _KEPT_POSITIONS = 1 << 16
 
-_DISTANCE, _NEGATED = -1, -2
 
-
-def _validity(session: Host, snapshot: Snapshot) -> tuple[object, ...]:
+def _validity(session: Host) -> tuple[object, ...]:
     # Objects that are replaced when they change; compared by identity first.
-    return (snapshot.stamp, session.environment.token, session.settings, session.instance.unit)
+    return (session.environment.token, session.settings, session.instance.unit)
 
 
 def answer_again(session: Host, prepared: Prepared, parameters: Parameters) -> Result | None:
@@ -42,34 +37,28 @@ def answer_again(session: Host, prepared: Prepared, parameters: Parameters) -> R
     kept = prepared.again
     if not kept.known or session.transaction is not None or not session.standard_order:
         return None
-    if not isinstance(parameters, list) or len(parameters) != kept.count:
+    if not isinstance(parameters, list) or len(parameters) != len(prepared.topk.parameters):
         return None
     find = kept.known.get(key_of([parameters[i] for i in kept.where_at]))
     given = parameters[kept.vector_at]
     if find is None or given is None or prepared.state.stale or prepared.state.damage is not None:
         return None
     snapshot = session.instance.snapshot(prepared.state)
-    if snapshot is not kept.snapshot or kept.valid_for != _validity(session, snapshot):
+    if snapshot is not kept.snapshot or kept.valid_for != _validity(session):
         kept.reset()
         return None
-    vector = as_vector(given)
-    spec = prepared.spec
-    if len(vector) != spec.dim or 0 in np.isfinite(vector).tobytes():
+    vector = finite_vector(given)
+    spec, counts = prepared.spec, prepared.counts
+    if len(vector) != spec.dim or (spec.metric is Metric.COSINE and not vector.any()):
         return None
-    if spec.metric is Metric.COSINE and not vector.any():
+    assert counts is not None
+    hits = find(Search(query=vector, k=counts[0]))
+    if hits is None or len(hits) < counts[0]:
         return None
-    hits = find(Search(query=vector, k=kept.k))
-    if hits is None or len(hits) < kept.k:
-        return None
-    columns: list[list[Any]] = []
-    for column in kept.columns:
-        if column >= 0:
-            columns.append(column_values(snapshot, hits, column))
-        elif column == _DISTANCE:
-            columns.append(hits.distance.tolist())
-        else:
-            columns.append((-hits.distance).tolist())
-    return Result(kept.fields, list(zip(*columns, strict=True)))
+    try:
+        return Result(prepared.fields, covered(prepared, snapshot, hits))
+    except OverflowError:
+        return None  # DuckDB has dates that Python has not
 
 
 def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
@@ -93,42 +82,26 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
         or decision.ask_near
     ):
         return
-    query = topk.distance.query
-    names = [*prepared.wheres.names]
-    places = {name: i for i, name in enumerate(f"hq{i}" for i in range(1, 65))}
-    if not isinstance(query, QueryValue) or not isinstance(query.value, Parameter):
-        return
-    names.append(query.value.name)
-    if any(name not in places for name in names) or set(names) != set(topk.parameters):
-        return
-    kept = prepared.again
-    valid_for = _validity(session, snapshot)
+    kept, valid_for = prepared.again, _validity(session)
     if kept.snapshot is not snapshot or kept.valid_for != valid_for:
+        query, names = topk.distance.query, prepared.wheres.names
+        if not isinstance(query, QueryValue) or not isinstance(query.value, Parameter):
+            return
+        vector = query.value.name
+        if not PLACES.keys() >= {*names, vector} or {*names, vector} != set(topk.parameters):
+            return
         kept.reset()
         kept.valid_for = valid_for
         kept.snapshot = snapshot
-        kept.k, kept.count = bound.limit, len(topk.parameters)
-        kept.where_at = tuple(places[n] for n in prepared.wheres.names)
-        kept.vector_at = places[query.value.name]
-        kept.fields = prepared.fields
-        kept.columns = tuple(map(_column, prepared.outputs))
+        kept.where_at = tuple(PLACES[name] for name in names)
+        kept.vector_at = PLACES[vector]
     key = key_of([bound.parameters[name] for name in prepared.wheres.names])
     if key is None:
         return
     if len(kept.known) >= _KEPT or kept.positions > _KEPT_POSITIONS:
         kept.known.clear()
         kept.positions = 0
-    if key in kept.known:
-        kept.known[key] = _finder(bound, plan, kept)
-    else:
-        kept.known[key] = None
-
-
-def _column(output: object) -> int:
-    if isinstance(output, FromIndex):
-        return output.column
-    assert isinstance(output, TheDistance)
-    return _NEGATED if output.negated else _DISTANCE
+    kept.known[key] = _finder(bound, plan, kept) if key in kept.known else None
 
 
 def _finder(bound: BoundTopK, plan: Fused | Prefilter, kept: Again) -> Finder | None:
@@ -149,12 +122,7 @@ def _finder(bound: BoundTopK, plan: Fused | Prefilter, kept: Again) -> Finder | 
         return gather
     if plan.target is None:
         return None  # threads may share it
-    effort = Effort(
-        share=max(plan.estimated_share, 1e-9),
-        target=plan.target,
-        nprobe=plan.nprobe,
-        max_lists=plan.max_lists,
-    )
+    effort = effort_of(plan)
 
     def scan(search: Search) -> Hits | None:
         found = scan_parts(snapshot.parts, programs, search, counters, effort)

@@ -141,16 +141,10 @@ class _Execution:
     def _fused(self, plan: Fused, search: Search) -> Found:
         bound = self._bound
         assert bound.compiled
-        share = max(plan.estimated_share, 1e-9)
-        if plan.otherwise is None or plan.max_lists is None:
-            return self._scan(
-                bound.programs, search, share=share, target=plan.target, nprobe=plan.nprobe
-            )
-        effort = Effort(
-            share=share, target=plan.target, nprobe=plan.nprobe, max_lists=plan.max_lists
-        )
-        found = scan_parts(bound.snapshot.parts, bound.programs, search, self._run.counters, effort)
+        counters = self._run.counters
+        found = scan_parts(bound.snapshot.parts, bound.programs, search, counters, effort_of(plan))
         if found is None:
+            assert plan.otherwise is not None, "only then a scan may be given up"
             self._run.switched = True
             return self._gather(plan.otherwise.source, search)
         return found
@@ -276,6 +270,16 @@ class _Execution:
             np.concatenate([hits.part, extra.part]),
             np.concatenate([hits.position, extra.position]),
         )
+
+
+def effort_of(plan: Fused) -> Effort:
+    """Return how far the scan of a plan goes."""
+    return Effort(
+        share=max(plan.estimated_share, 1e-9),
+        target=plan.target,
+        nprobe=plan.nprobe,
+        max_lists=plan.max_lists,
+    )
 
 
 def positions_of(part: Part, program: Program, source: str) -> Int64s:

@@ -23,6 +23,8 @@ from hybridq.storage.manifest import TableInfo
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
 
 _NAMES = tuple(f"hq{i}" for i in range(1, 65))
+PLACES = {name: i for i, name in enumerate(_NAMES)}
+"""Where among positional parameters the ones of these names stand."""
 
 
 class Host(Protocol):

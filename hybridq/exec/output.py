@@ -15,6 +15,7 @@ from hybridq.exec.prepare import (
     FromIndex,
     FromTable,
     IfSameQuery,
+    Prepared,
     Source,
     TheDistance,
     field_of,
@@ -22,6 +23,7 @@ from hybridq.exec.prepare import (
 from hybridq.exec.result import Field, Row
 from hybridq.exec.values import same_query
 from hybridq.index.hits import Hits, column_values
+from hybridq.index.ivf import Snapshot
 from hybridq.nodes import ColumnItem, DistanceItem, ExpressionItem, Star, TopK, quote
 from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
@@ -59,11 +61,18 @@ def assemble(
     """
     try:
         if bound.prepared.fields is not None:
-            known = [_values(bound, hits, source) for source in bound.prepared.outputs]
-            return bound.prepared.fields, list(zip(*known, strict=True))
+            return bound.prepared.fields, covered(bound.prepared, bound.snapshot, hits)
         return _assemble(bound, hits, run_query, register)
     except (OverflowError, KeyError):
         return None
+
+
+def covered(prepared: Prepared, snapshot: Snapshot, hits: Hits) -> list[Row]:
+    """Return the output's rows where the index has all of it, so that `prepared.fields` are known.
+
+    OverflowError for a date beyond Python's calendar.
+    """
+    return list(zip(*[_values(snapshot, hits, s) for s in prepared.outputs], strict=True))
 
 
 def _assemble(
@@ -86,13 +95,13 @@ def _assemble(
             at += 1
         else:
             fields.append(field_of(source))
-            columns.append(_values(bound, hits, source))
+            columns.append(_values(bound.snapshot, hits, source))
     return fields, list(zip(*columns, strict=True)) if columns else []
 
 
-def _values(bound: BoundTopK, hits: Hits, source: Source | IfSameQuery) -> list[Any]:
+def _values(snapshot: Snapshot, hits: Hits, source: Source | IfSameQuery) -> list[Any]:
     if isinstance(source, FromIndex):
-        return column_values(bound.snapshot, hits, source.column)
+        return column_values(snapshot, hits, source.column)
     assert isinstance(source, TheDistance)
     return _distances(hits, negated=source.negated)
 

@@ -100,19 +100,16 @@ Finder: TypeAlias = Callable[[Search], Hits | None]
 class Again:
     """What the last runs of one prepared statement settled; `reset` when it no longer holds.
 
-    `valid_for` is all that the answer depends on beside parameters; `known` has, by the values of
-    the WHERE, how to find the rows, or None for values that came but once. `positions` counts rows
-    that are kept by position.
+    `valid_for` is all that the answer depends on beside parameters; the vector is parameter
+    `vector_at`, the values of the WHERE are those `where_at`. `known` has, by these values, how to
+    find the rows, or None for values that came but once. `positions` counts rows that are kept by
+    position.
     """
 
     valid_for: tuple[object, ...] = ()
     snapshot: Snapshot | None = None
-    k: int = 0
-    count: int = 0
     vector_at: int = 0
     where_at: tuple[int, ...] = ()
-    fields: tuple[Field, ...] = ()
-    columns: tuple[int, ...] = ()
     known: dict[Any, Finder | None] = field(default_factory=dict)
     positions: int = 0
 

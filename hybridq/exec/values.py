@@ -29,6 +29,11 @@ def query_vector(
         value = bound_of(query.value, parameters).value
     if value is None:
         return None
+    return finite_vector(value)
+
+
+def finite_vector(value: Any) -> Float32s:
+    """Return a vector as (d,) float32; DataError for what is no vector, or not finite."""
     vector = as_vector(value)
     # As bytes, for it is the same and reducing costs more than all else here.
     if 0 in np.isfinite(vector).tobytes():

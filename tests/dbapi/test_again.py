@@ -234,3 +234,22 @@ def test_rows_without_a_vector_fill_the_answer_up(con):
         assert sorted(rows[:6]) == [(i,) for i in range(3, 104, 20)]
         for value in (4, 5):
             assert len(con.execute(text, [value, np.zeros(DIM, np.float32)]).fetchall()) == 8
+
+
+def test_dates_beyond_pythons_calendar_are_as_the_first_time():
+    text = "SELECT id, day, v <-> ? AS d FROM t ORDER BY d LIMIT 2"
+    with hybridq.connect() as con:
+        con.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, day DATE, v FLOAT[2])")
+        con.execute(
+            "INSERT INTO t SELECT i, CASE WHEN i < 1000 THEN DATE '2020-01-01' "
+            "ELSE DATE '20000-01-01' END, [i, 0] FROM range(2000) r(i)"
+        )
+        con.execute("CREATE INDEX i ON t USING ann (v)")
+
+        def ask(text, x):
+            return con.execute(text, [np.array([x, 0], np.float32)]).fetchall()
+
+        expected = ask(f"{text} -- once", 1990)
+        for x in (10, 20, 30, 40):
+            assert ask(text, x)[0][0] == x
+        assert ask(text, 1990) == expected
