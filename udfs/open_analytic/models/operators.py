@@ -167,6 +167,9 @@ _READING: Final = (
 _GENDER_AGE: Final = "face-api age_gender 1.7.15"
 _OCR: Final = "PP-OCRv4 mobile"
 
+_OBJECT_SIDE = _side(416, "pixels that a picture's longer side gets: 640 finds smaller objects")
+_KINDS = Parameter(name="labels", default=None, description="only these kinds", check=_labels)
+
 OPERATORS: Final = (
     Operator(
         name="detect_faces",
@@ -236,10 +239,10 @@ OPERATORS: Final = (
         licence=_APACHE,
         extra="objects",
         parameters=(
-            _side(416, "pixels that a picture's longer side gets: 640 finds smaller objects"),
+            _OBJECT_SIDE,
             _score(0.4),
             _LIMIT,
-            Parameter(name="labels", default=None, description="only these kinds", check=_labels),
+            _KINDS,
             _required("an object"),
         ),
         load=_objects,
@@ -253,9 +256,9 @@ OPERATORS: Final = (
         licence=_APACHE,
         extra="objects",
         parameters=(
-            _side(416, "pixels that a picture's longer side gets: 640 finds smaller objects"),
+            _OBJECT_SIDE,
             _score(0.4),
-            Parameter(name="labels", default=None, description="only these kinds", check=_labels),
+            _KINDS,
             _required("an object"),
         ),
         load=_main_objects,
