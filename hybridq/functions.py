@@ -21,7 +21,7 @@ from duckdb.func import FunctionNullHandling, PythonUDFType
 from hybridq.errors import Error, ProgrammingError
 from hybridq.extensions import ArrowFunction, ObjectStore
 from hybridq.nodes import quote
-from hybridq.progress import NoProgress, Progress
+from hybridq.progress import Cancellable, NoProgress, Progress, RowsDone
 from hybridq.settings import Settings
 
 Connect = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
@@ -49,13 +49,13 @@ class Macro:
 
 
 class FunctionContext:
-    """What functions may ask; the session that runs a statement sets `settings` and `progress`."""
+    """What functions may ask; the session that runs a statement sets `settings` and `rows_done`."""
 
     def __init__(self, objects: ObjectStore, connect: Connect) -> None:
         self._objects = objects
         self._connect = connect
         self.settings = Settings()
-        self.current_progress: Progress = NoProgress()
+        self.rows_done = RowsDone(Cancellable(NoProgress()))
 
     @property
     def objects(self) -> ObjectStore:
@@ -65,7 +65,7 @@ class FunctionContext:
     @property
     def progress(self) -> Progress:
         """Where to report rows done."""
-        return self.current_progress
+        return self.rows_done
 
     def setting(self, name: str) -> Any:
         """Return the value of a setting."""
@@ -122,7 +122,7 @@ class Functions:
         types: list[Any] | None = (
             None if parameters is None else [duckdb.sqltype(p) for p in parameters]
         )
-        guarded = self._guarded(function)
+        guarded = self._guarded(function, _shown(name) if reads_images else None)
         if parameters is not None:
             # DuckDB counts the parameters of a function by its signature.
             guarded.__signature__ = inspect.Signature(  # type: ignore[attr-defined] # read by inspect
@@ -173,9 +173,13 @@ class Functions:
             finally:
                 self._has_macros.pop(id(cursor), None)
 
-    def _guarded(self, function: ArrowFunction) -> Callable[..., pa.Array]:
+    def _guarded(self, function: ArrowFunction, shown: str | None) -> Callable[..., pa.Array]:
+        """Keep the errors of `function`; one that is `shown` tells of its rows by that name."""
+
         def call(*columns: pa.Array) -> pa.Array:
             try:
+                if shown is not None:
+                    self._context.rows_done.call(shown)
                 return function(*columns)
             except Error as error:
                 self._last_failure = error
@@ -211,3 +215,8 @@ class Functions:
         for name in self._names:
             self._duck.remove_function(name)
         self._names.clear()
+
+
+def _shown(name: str) -> str:
+    """Return the name of the macro that a function is behind."""
+    return name.removeprefix("hybridq_").removesuffix("_rows")

@@ -61,7 +61,7 @@ from hybridq.nodes import (
     Transaction,
     Write,
 )
-from hybridq.progress import Cancellable, NoProgress, Progress
+from hybridq.progress import Cancellable, NoProgress, Progress, RowsDone
 from hybridq.settings import Settings
 from hybridq.sql import parse as sql
 from hybridq.storage.manifest import TableInfo
@@ -80,13 +80,14 @@ class Session:
         self.settings = Settings()
         self.autocommit = autocommit
         self.progress = Cancellable(progress if progress is not None else NoProgress())
+        self.rows_done = RowsDone(self.progress)
         self.transaction: Tx | None = None
         self._texts = sql.Texts()
         self._pending: weakref.ref[Pending] | None = None
         self.once: set[str] = set()
         self.environment = Environment(instance)
         self._names = Names(self.duck, instance, self.environment)
-        self._deadline = Deadline(self.interrupt)
+        self._deadline = Deadline(self.interrupt, self.rows_done.pause)
         self.process = forks.watch(self)
 
     # -- one statement after the other ----------------------------------------
@@ -132,7 +133,8 @@ class Session:
             self.transaction.thread = threading.get_ident()
         context = self.instance.functions.context
         context.settings = self.settings
-        context.current_progress = self.progress
+        context.rows_done = self.rows_done
+        self.rows_done.begin()
         self.instance.functions.take_failure()
         shared = self.environment.note(statement)
         try:

@@ -145,6 +145,7 @@ class Functions:
         for row, outcome in found.items():
             if isinstance(outcome, DataError):
                 raise DataError(f"vector {row + 1:,} of this batch: {outcome.message}", row=row)
+        self._context.progress.advance(len(rows))
         return [found.get(row) for row in rows]
 
     def _commodity(self, images: Any, kinds: Any) -> Any:

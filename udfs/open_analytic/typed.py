@@ -209,6 +209,7 @@ class TypedFunctions:
             row for row, box in enumerate(wanted) if box is not None and not inputs.is_null(row)
         ]
         cut: list[bytes | None] = [None] * len(wanted)
+        self._context.progress.advance(len(wanted) - len(rows))
 
         def work(batch: Sequence[int]) -> list[Any]:
             return [_cut(inputs, row, wanted[row]) for row in batch]
