@@ -49,13 +49,18 @@ class Macro:
 
 
 class FunctionContext:
-    """What functions may ask; the session that runs a statement sets `settings` and `rows_done`."""
+    """What functions may ask of the session that runs a statement."""
 
     def __init__(self, objects: ObjectStore, connect: Connect) -> None:
         self._objects = objects
         self._connect = connect
         self.settings = Settings()
         self.rows_done = RowsDone(Cancellable(NoProgress()))
+
+    def serve(self, settings: Settings, rows_done: RowsDone) -> None:
+        """Run functions for the session that has these."""
+        self.settings = settings
+        self.rows_done = rows_done
 
     @property
     def objects(self) -> ObjectStore:
@@ -95,7 +100,8 @@ class Functions:
         """How many there were when a connection, by its id, was given them."""
         self.image_functions: set[str] = set()
         self._last_failure: Error | None = None
-        self.failed_value: Any = None
+        self.failed_values: list[Any] = []
+        """Bytes and texts of the row that the failure is about."""
 
     @property
     def context(self) -> FunctionContext:
@@ -185,7 +191,7 @@ class Functions:
                 self._last_failure = error
                 if error.row is not None:
                     values = [c[error.row].as_py() for c in columns if error.row < len(c)]
-                    self.failed_value = next((v for v in values if isinstance(v, bytes)), None)
+                    self.failed_values = [v for v in values if isinstance(v, bytes | str)]
                 raise
 
         return call

@@ -33,13 +33,13 @@ from hybridq.exec import (
     recall,
     statements,
 )
+from hybridq.exec.culprit import Culprits
 from hybridq.exec.deadline import Deadline
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
 from hybridq.exec.names import Names
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Pending, Result, Row, translate
-from hybridq.exec.tracking import written_by
 from hybridq.exec.transaction import Transaction as Tx
 from hybridq.exec.transaction import Writes
 from hybridq.instance import Instance
@@ -85,6 +85,7 @@ class Session:
         self._texts = sql.Texts()
         self._pending: weakref.ref[Pending] | None = None
         self.once: set[str] = set()
+        self.culprits = Culprits(instance)
         self.environment = Environment(instance)
         self._names = Names(self.duck, instance, self.environment)
         self._deadline = Deadline(self.interrupt, self.rows_done.pause)
@@ -104,6 +105,7 @@ class Session:
     def _run(self, text: str, parameters: Parameters) -> Result:
         self.progress.reset()
         self.free_connection()
+        self.culprits.begin(text)
         parsed = self.parse(text)
         result: Result | None = None
         for one in parsed:
@@ -127,14 +129,12 @@ class Session:
         self.instance.functions.renew_macros(self.duck, outside=self.transaction is None)
         if not isinstance(statement, Transaction):
             self._refuse_failed()
-            if not self.autocommit and self.transaction is None and not self._commits(statement):
-                boundaries.begin(self, explicit=True, writes=lambda: written_by(self, statement))
+            if not self.autocommit and not statements.commits_alone(self, statement):
+                boundaries.begin_for(self, statement)
         if self.transaction is not None:
             self.transaction.thread = threading.get_ident()
-        context = self.instance.functions.context
-        context.settings = self.settings
-        context.rows_done = self.rows_done
         self.rows_done.begin()
+        self.instance.functions.context.serve(self.settings, self.rows_done)
         self.instance.functions.take_failure()
         shared = self.environment.note(statement)
         try:
@@ -154,12 +154,6 @@ class Session:
         finally:
             if shared:
                 self.environment.database_changed()
-
-    def _commits(self, statement: Statement) -> bool:
-        """Tell whether a statement commits on its own, so that no transaction begins for it."""
-        if isinstance(statement, DropIndex):
-            return self.instance.index_named(statement.name) is not None
-        return isinstance(statement, CreateIndex | Reindex)
 
     def _dispatch(self, statement: Statement, parameters: Parameters) -> Result:
         match statement:
@@ -248,6 +242,7 @@ class Session:
         """Run one statement for each set of parameters, all in one transaction."""
         self.progress.reset()
         self.free_connection()
+        self.culprits.begin(text)
         parsed = self.parse(text)
         if len(parsed) != 1:
             raise ProgrammingError("executemany takes exactly one statement")
@@ -309,6 +304,8 @@ class Session:
             self._remember_failure(KeyboardInterrupt())
             raise KeyboardInterrupt from error
         own = self.instance.functions.take_failure()
+        if own is not None:
+            self.culprits.name(own)
         translated = own if own is not None else translate(error)
         self._remember_failure(translated)
         return translated

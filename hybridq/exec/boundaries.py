@@ -10,7 +10,9 @@ import duckdb
 from hybridq.exec import transaction as tx
 from hybridq.exec.host import Host, home
 from hybridq.exec.result import Result
+from hybridq.exec.tracking import written_by
 from hybridq.exec.transaction import Transaction, Writes
+from hybridq.nodes import Statement
 
 
 def begin(session: Host, *, explicit: bool, writes: Writes = tuple) -> Transaction:
@@ -30,6 +32,12 @@ def begin(session: Host, *, explicit: bool, writes: Writes = tuple) -> Transacti
         rollback(session)
         raise
     return transaction
+
+
+def begin_for(session: Host, statement: Statement) -> None:
+    """Begin the transaction of a statement where none is open; it takes what it will write."""
+    if session.transaction is None:
+        begin(session, explicit=True, writes=lambda: written_by(session, statement))
 
 
 def commit(session: Host, transaction: Transaction) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import duckdb
 
 from hybridq.errors import Error, ProgrammingError
+from hybridq.exec.culprit import Culprits
 from hybridq.exec.environment import Environment
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Result, Row
@@ -36,6 +37,7 @@ class Host(Protocol):
     transaction: Transaction | None
     environment: Environment
     once: set[str]
+    culprits: Culprits
 
     @property
     def progress(self) -> Cancellable:

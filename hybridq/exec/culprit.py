@@ -1,0 +1,103 @@
+"""Say in an error about one input of a function where it is: the file, or the row of a table.
+
+A function knows its input's place in DuckDB's batch and no more. Its value is looked for among the
+files that the statement reads, then in the tables that it names.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import duckdb
+
+from hybridq.errors import Error
+from hybridq.exec.reader import FileBatches
+from hybridq.instance import Instance
+from hybridq.nodes import literal, quote
+
+_MOST_SECONDS = 5.0  # of a search for a row: pictures may be large
+
+
+class Culprits:
+    """Finds the inputs that errors are about, for the statement that a session runs or ran last."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._text = ""
+        self.files: Mapping[str, FileBatches] = {}
+        """The files that the statement reads."""
+
+    def begin(self, text: str) -> None:
+        """Forget the statement before."""
+        self._text = text
+        self.files = {}
+
+    def name(self, error: Error) -> None:
+        """Put the place of the input that `error` is about in front of its message."""
+        values = self._instance.functions.failed_values
+        if error.row is None or not values:
+            return
+        place = self._file(values) or self._row(values)
+        if place is not None:
+            error.message = f"{place}: {error.message}"
+
+    def _file(self, values: list[Any]) -> str | None:
+        contents = [value for value in values if isinstance(value, bytes)]
+        names = (files.name_of(one) for files in self.files.values() for one in contents)
+        return next((name for name in names if name is not None), None)
+
+    def _row(self, values: list[Any]) -> str | None:
+        # On a connection of its own, for an error ends the transaction: it sees what is committed.
+        with self._instance.duck.cursor() as cursor:
+            timer = threading.Timer(_MOST_SECONDS, cursor.interrupt)
+            timer.daemon = True
+            timer.start()
+            try:
+                return next(_rows(cursor, self._text, values), None)
+            except (duckdb.Error, RuntimeError):  # the error itself is what has to be told
+                return None
+            finally:
+                timer.cancel()
+
+
+def _rows(cursor: duckdb.DuckDBPyConnection, text: str, values: list[Any]) -> Iterator[str]:
+    """Yield the rows of the tables named in `text` that hold one of the values."""
+    words = set(re.findall(r"\w+", text.lower()))
+    columns = cursor.execute(
+        "SELECT database_name, schema_name, table_name, column_name, data_type "
+        "FROM duckdb_columns() WHERE NOT internal AND data_type IN ('BLOB', 'VARCHAR') "
+        "AND schema_name <> 'hybridq' ORDER BY ALL"
+    ).fetchall()
+    for database, schema, table, column, kind in columns:
+        if not words.issuperset(re.findall(r"\w+", table.lower())):
+            continue
+        keys = _key(cursor, database, schema, table)
+        shown = ", ".join(keys) if keys else "rowid"
+        for value in values:
+            if isinstance(value, bytes) != (kind == "BLOB"):
+                continue
+            found = cursor.execute(
+                f"SELECT {shown} FROM {quote(database)}.{quote(schema)}.{quote(table)} "
+                f"WHERE {quote(column)} = ? LIMIT 1",
+                [value],
+            ).fetchall()
+            for row in found:
+                names = keys or ["rowid"]
+                parts = (f"{n} = {_shown(v)}" for n, v in zip(names, row, strict=True))
+                yield f"table {table}, {', '.join(parts)}"
+
+
+def _key(cursor: duckdb.DuckDBPyConnection, database: str, schema: str, table: str) -> list[str]:
+    found = cursor.execute(
+        "SELECT constraint_column_names FROM duckdb_constraints() WHERE constraint_type = "
+        "'PRIMARY KEY' AND database_name = ? AND schema_name = ? AND table_name = ?",
+        [database, schema, table],
+    ).fetchall()
+    return [quote(name) for name in found[0][0]] if found else []
+
+
+def _shown(value: Any) -> str:
+    return literal(value) if isinstance(value, str) else str(value)
