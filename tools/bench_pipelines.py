@@ -5,7 +5,8 @@
 
 Bare: the same pool of threads decodes and runs the models on the same items in the same batches,
 and nothing else. A statement over a table of the items and its bare model take turns, first one
-then the other; the last columns are the median of the ratios of these pairs, and their quartiles.
+then the other; the last columns are the median of the ratios of these pairs, and their quartiles,
+and the median ratio of processor time, which does not see what else the machine does.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ class Case(NamedTuple):
     items: Sequence[Any]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long `work` takes."""
-    began_at = time.perf_counter()
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """Return how long `work` takes, and how long it has all processors together."""
+    began_at, had = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - began_at
+    return time.perf_counter() - began_at, time.process_time() - had
 
 
 def cases(photos: Sequence[bytes], texts: Sequence[str]) -> list[Case]:
@@ -135,16 +136,18 @@ def measure(con: hybridq.Connection, case: Case, rounds: int) -> None:
     ]
     for work in works:
         work()  # loads what is needed
-    took: list[list[float]] = [[], []]
+    took: list[list[tuple[float, float]]] = [[], []]
     for number in range(rounds):
         for which in (0, 1) if number % 2 == 0 else (1, 0):
             took[which].append(seconds(works[which]))
-    bare, sql = (len(case.items) / statistics.median(times) for times in took)
-    ratios = sorted(b / s for b, s in zip(*took, strict=True))
+    bare, sql = (len(case.items) / statistics.median(t for t, _ in times) for times in took)
+    pairs = list(zip(*took, strict=True))
+    ratios = sorted(b[0] / s[0] for b, s in pairs)
     low, middle, high = statistics.quantiles(ratios, n=4)
+    work_ratio = statistics.median(b[1] / s[1] for b, s in pairs)
     print(
-        f"{case.name:18} bare {bare:7.1f}/s   SQL {sql:7.1f}/s   "
-        f"{middle:.3f} of bare ({low:.3f} to {high:.3f})",
+        f"{case.name:18} bare {bare:7.1f}/s   SQL {sql:7.1f}/s   {middle:.3f} of bare "
+        f"({low:.3f} to {high:.3f}); by processor time {work_ratio:.3f}",
         flush=True,
     )
 
