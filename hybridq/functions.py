@@ -100,8 +100,6 @@ class Functions:
         """How many there were when a connection, by its id, was given them."""
         self.image_functions: set[str] = set()
         self._last_failure: Error | None = None
-        self.failed_values: list[Any] = []
-        """Bytes and texts of the row that the failure is about."""
 
     @property
     def context(self) -> FunctionContext:
@@ -189,9 +187,6 @@ class Functions:
                 return function(*columns)
             except Error as error:
                 self._last_failure = error
-                if error.row is not None:
-                    values = [c[error.row].as_py() for c in columns if error.row < len(c)]
-                    self.failed_values = [v for v in values if isinstance(v, bytes | str)]
                 raise
 
         return call

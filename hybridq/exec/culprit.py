@@ -37,57 +37,53 @@ class Culprits:
 
     def name(self, error: Error) -> None:
         """Put the place of the input that `error` is about in front of its message."""
-        values = self._instance.functions.failed_values
-        if error.row is None or not values:
+        if error.given is None:
             return
-        place = self._file(values) or self._row(values)
+        place = self._file(error.given) or self._row(error.given)
         if place is not None:
             error.message = f"{place}: {error.message}"
 
-    def _file(self, values: list[Any]) -> str | None:
-        contents = [value for value in values if isinstance(value, bytes)]
-        names = (files.name_of(one) for files in self.files.values() for one in contents)
+    def _file(self, given: bytes | str) -> str | None:
+        if isinstance(given, str):
+            return None
+        names = (files.name_of(given) for files in self.files.values())
         return next((name for name in names if name is not None), None)
 
-    def _row(self, values: list[Any]) -> str | None:
+    def _row(self, given: bytes | str) -> str | None:
         # On a connection of its own, for an error ends the transaction: it sees what is committed.
         with self._instance.duck.cursor() as cursor:
             timer = threading.Timer(_MOST_SECONDS, cursor.interrupt)
             timer.daemon = True
             timer.start()
             try:
-                return next(_rows(cursor, self._text, values), None)
+                return next(_rows(cursor, self._text, given), None)
             except (duckdb.Error, RuntimeError):  # the error itself is what has to be told
                 return None
             finally:
                 timer.cancel()
 
 
-def _rows(cursor: duckdb.DuckDBPyConnection, text: str, values: list[Any]) -> Iterator[str]:
-    """Yield the rows of the tables named in `text` that hold one of the values."""
+def _rows(cursor: duckdb.DuckDBPyConnection, text: str, given: bytes | str) -> Iterator[str]:
+    """Yield the rows of the tables named in `text` that hold what was given, first ones only."""
     words = set(re.findall(r"\w+", text.lower()))
     columns = cursor.execute(
-        "SELECT database_name, schema_name, table_name, column_name, data_type "
-        "FROM duckdb_columns() WHERE NOT internal AND data_type IN ('BLOB', 'VARCHAR') "
-        "AND schema_name <> 'hybridq' ORDER BY ALL"
+        "SELECT database_name, schema_name, table_name, column_name FROM duckdb_columns() "
+        "WHERE NOT internal AND data_type = ? AND schema_name <> 'hybridq' ORDER BY ALL",
+        ["BLOB" if isinstance(given, bytes) else "VARCHAR"],
     ).fetchall()
-    for database, schema, table, column, kind in columns:
-        if not words.issuperset(re.findall(r"\w+", table.lower())):
+    for database, schema, table, column in columns:
+        # Another column, which the statement does not name, may hold the same by chance.
+        if not words.issuperset(re.findall(r"\w+", f"{table} {column}".lower())):
             continue
-        keys = _key(cursor, database, schema, table)
-        shown = ", ".join(keys) if keys else "rowid"
-        for value in values:
-            if isinstance(value, bytes) != (kind == "BLOB"):
-                continue
-            found = cursor.execute(
-                f"SELECT {shown} FROM {quote(database)}.{quote(schema)}.{quote(table)} "
-                f"WHERE {quote(column)} = ? LIMIT 1",
-                [value],
-            ).fetchall()
-            for row in found:
-                names = keys or ["rowid"]
-                parts = (f"{n} = {_shown(v)}" for n, v in zip(names, row, strict=True))
-                yield f"table {table}, {', '.join(parts)}"
+        names = _key(cursor, database, schema, table) or ["rowid"]
+        found = cursor.execute(
+            f"SELECT {', '.join(names)} FROM {quote(database)}.{quote(schema)}.{quote(table)} "
+            f"WHERE {quote(column)} = ? LIMIT 1",
+            [given],
+        ).fetchall()
+        for row in found:
+            parts = (f"{n} = {_shown(v)}" for n, v in zip(names, row, strict=True))
+            yield f"table {table}, {', '.join(parts)}"
 
 
 def _key(cursor: duckdb.DuckDBPyConnection, database: str, schema: str, table: str) -> list[str]:

@@ -246,3 +246,18 @@ def test_files_read_late_are_named(tmp_path: Path) -> None:
         con.execute("SET on_bad_input = 'null'")
         con.execute(f"CREATE TABLE parts AS {read}")
         assert con.execute("SELECT count(*), count(part) FROM parts").fetchone() == (1500, 1499)
+
+
+def test_what_another_column_holds_is_not_taken_for_it(table: Make) -> None:
+    con = table("text_feature_extractor", "TEXT", [])
+    con.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, label TEXT, body TEXT)")
+    con.execute("INSERT INTO notes VALUES (1, '', 'a'), (2, 'b', '')")
+    with pytest.raises(DataError, match=r'^table notes, "id" = 2: text 2 of this batch'):
+        con.execute("SELECT extract_text_feature(body) FROM notes").fetchall()
+    con.execute("CREATE TABLE models (model TEXT PRIMARY KEY, image BLOB)")
+    con.execute("INSERT INTO models VALUES ('efficientnet_lite0', 'bad'::BLOB)")
+    con.execute("INSERT INTO given VALUES (7, 'efficientnet_lite0', NULL)")
+    with pytest.raises(
+        DataError, match=r"^table models, \"model\" = 'efficientnet_lite0': image 1"
+    ):
+        con.execute("SELECT extract_feature(image, model) FROM models, given").fetchall()

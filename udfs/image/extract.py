@@ -103,7 +103,7 @@ def bad_input(context: Context, inputs: Inputs, row: int, error: Error) -> None:
     raise DataError(
         f"{inputs.named(row)} cannot be used: {error.message}",
         hint=error.hint or f"SET on_bad_input = 'null' to get NULL for such {inputs.noun}s",
-        row=row,
+        given=inputs.value(row),
     ) from error
 
 
