@@ -183,7 +183,7 @@ class Functions:
         def call(*columns: pa.Array) -> pa.Array:
             try:
                 if shown is not None:
-                    self._context.rows_done.call(shown)
+                    self._context.rows_done.call(shown, len(columns[0]) if columns else 0)
                 return function(*columns)
             except Error as error:
                 self._last_failure = error

@@ -7,9 +7,12 @@ code only ever calls it, and never prints.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from hybridq.errors import OperationalError
+
+_MANY_ROWS = 64  # at once: who brings so many may have more, and time to look how many
 
 
 class Progress(Protocol):
@@ -97,8 +100,12 @@ class RowsDone:
     count. Safe to call from DuckDB's threads.
     """
 
-    def __init__(self, told: Cancellable) -> None:
+    def __init__(
+        self, told: Cancellable, total: Callable[[str], int | None] = lambda _: None
+    ) -> None:
+        """Tell `told`; `total` knows how many rows a function will be given, or does not."""
         self._told = told
+        self._total = total
         self._lock = threading.Lock()
         self._here = threading.local()
         self._counted: str | None = None
@@ -110,14 +117,15 @@ class RowsDone:
         self._counted = None
         self._done = 0
 
-    def call(self, function: str) -> None:
+    def call(self, function: str, rows: int) -> None:
         """Say that this thread is about to run `function` on some rows."""
         self._here.function = function
         with self._lock:
             if self._counted is None:
                 self._counted = function
             if not self._told.started:
-                self._begin(f"{self._counted}, rows", None)
+                total = self._total(self._counted) if rows >= _MANY_ROWS else None
+                self._begin(f"{self._counted}, rows", total)
                 if self._done:
                     self._told.advance(self._done)
 

@@ -33,11 +33,11 @@ from hybridq.exec import (
     recall,
     statements,
 )
-from hybridq.exec.culprit import Culprits
 from hybridq.exec.deadline import Deadline
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
 from hybridq.exec.names import Names
+from hybridq.exec.origins import Origins
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Pending, Result, Row, translate
 from hybridq.exec.transaction import Transaction as Tx
@@ -80,12 +80,12 @@ class Session:
         self.settings = Settings()
         self.autocommit = autocommit
         self.progress = Cancellable(progress if progress is not None else NoProgress())
-        self.rows_done = RowsDone(self.progress)
+        self.origins = Origins(instance)
+        self.rows_done = RowsDone(self.progress, self.origins.rows)
         self.transaction: Tx | None = None
         self._texts = sql.Texts()
         self._pending: weakref.ref[Pending] | None = None
         self.once: set[str] = set()
-        self.culprits = Culprits(instance)
         self.environment = Environment(instance)
         self._names = Names(self.duck, instance, self.environment)
         self._deadline = Deadline(self.interrupt, self.rows_done.pause)
@@ -105,7 +105,7 @@ class Session:
     def _run(self, text: str, parameters: Parameters) -> Result:
         self.progress.reset()
         self.free_connection()
-        self.culprits.begin(text)
+        self.origins.begin(text)
         parsed = self.parse(text)
         result: Result | None = None
         for one in parsed:
@@ -242,7 +242,7 @@ class Session:
         """Run one statement for each set of parameters, all in one transaction."""
         self.progress.reset()
         self.free_connection()
-        self.culprits.begin(text)
+        self.origins.begin(text)
         parsed = self.parse(text)
         if len(parsed) != 1:
             raise ProgrammingError("executemany takes exactly one statement")
@@ -305,7 +305,7 @@ class Session:
             raise KeyboardInterrupt from error
         own = self.instance.functions.take_failure()
         if own is not None:
-            self.culprits.name(own)
+            self.origins.name(own)
         translated = own if own is not None else translate(error)
         self._remember_failure(translated)
         return translated

@@ -42,7 +42,7 @@ def with_batched_files(
         session.duck.register(view, views[view])
         total += len(listed)
         text = text[: call.start] + view + text[call.end :]
-    session.culprits.files = views
+    session.origins.files = views
     session.progress.start("extract features", total)
     return text, _used(text, parameters), views
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeAlias
 import duckdb
 
 from hybridq.errors import Error, ProgrammingError
-from hybridq.exec.culprit import Culprits
 from hybridq.exec.environment import Environment
+from hybridq.exec.origins import Origins
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Result, Row
 from hybridq.exec.transaction import Transaction, Writes
@@ -37,7 +37,7 @@ class Host(Protocol):
     transaction: Transaction | None
     environment: Environment
     once: set[str]
-    culprits: Culprits
+    origins: Origins
 
     @property
     def progress(self) -> Cancellable:

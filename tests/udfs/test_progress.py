@@ -160,3 +160,36 @@ def test_a_cancelled_statement_stops_at_its_next_rows(
     canceller.join()
     assert 0 < told.counts[-1] < 1000
     assert not told.open
+
+
+CUT = "crop(image, [0, 0, 4, 4])"
+
+
+@pytest.mark.parametrize(
+    ("statement", "total"),
+    [
+        (f"SELECT {CUT} FROM many", 160),
+        (f"FROM many SELECT {CUT}", 160),
+        (f"UPDATE many SET part = {CUT}", 160),
+        (f"CREATE TABLE made AS SELECT {CUT} AS part FROM main.many", 160),
+        (f"INSERT INTO many (part) SELECT {CUT} FROM many", 160),
+        (f"SELECT count(part) FROM (SELECT {CUT} AS part FROM many) AS parts", 160),
+        (f"SELECT {CUT} FROM many WHERE image IS NOT NULL", None),
+        (f"SELECT {CUT} FROM many, range(2)", None),
+        (f"SELECT {CUT} FROM (SELECT image FROM many LIMIT 150) AS picked", None),
+        (f"SELECT {CUT}, {CUT.replace('4', '5')} FROM many", None),
+        (f"SELECT {CUT} FROM few", None),
+    ],
+)
+def test_the_total_is_told_where_it_is_plain(
+    con: hybridq.Connection, told: Recorder, statement: str, total: int | None
+) -> None:
+    con.execute(
+        "CREATE TABLE many AS SELECT image, NULL::BLOB AS part FROM t, range(8) WHERE id < 20"
+    )
+    con.execute("CREATE VIEW few AS SELECT image FROM many LIMIT 100")
+    cursor = con.execute(statement)
+    if cursor.description:
+        cursor.fetchall()
+    assert told.tasks[0] == ("crop, rows", total)
+    assert total is None or told.counts[0] == total

@@ -1,4 +1,4 @@
-"""Say in an error about one input of a function where it is: the file, or the row of a table.
+"""Where the inputs of functions come from: which row an error is about, and how many there are.
 
 A function knows its input's place in DuckDB's batch and no more. Its value is looked for among the
 files that the statement reads, then in the tables that it names.
@@ -17,12 +17,13 @@ from hybridq.errors import Error
 from hybridq.exec.reader import FileBatches
 from hybridq.instance import Instance
 from hybridq.nodes import literal, quote
+from hybridq.sql.extent import scanned_table
 
 _MOST_SECONDS = 5.0  # of a search for a row: pictures may be large
 
 
-class Culprits:
-    """Finds the inputs that errors are about, for the statement that a session runs or ran last."""
+class Origins:
+    """Knows where inputs come from, for the statement that a session runs or ran last."""
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
@@ -42,6 +43,23 @@ class Culprits:
         place = self._file(error.given) or self._row(error.given)
         if place is not None:
             error.message = f"{place}: {error.message}"
+
+    def rows(self, function: str) -> int | None:
+        """Return how many rows the statement gives `function`, None where that is not plain."""
+        if self.files or len(re.findall(function, self._text.lower())) != 1:
+            return None
+        table = scanned_table(self._text)
+        if table is None:
+            return None
+        try:
+            with self._instance.duck.cursor() as cursor:
+                base = "SELECT count(*) FROM duckdb_tables() WHERE lower(table_name) = lower(?)"
+                if cursor.execute(base, [table.name]).fetchall() != [(1,)]:
+                    return None  # a view, or one of several
+                count = cursor.execute(f"SELECT count(*) FROM {table.sql()}").fetchall()[0][0]
+                return int(count)
+        except (duckdb.Error, RuntimeError):
+            return None
 
     def _file(self, given: bytes | str) -> str | None:
         if isinstance(given, str):
