@@ -17,7 +17,7 @@ from hybridq.errors import Error
 from hybridq.exec.reader import FileBatches
 from hybridq.instance import Instance
 from hybridq.nodes import literal, quote
-from hybridq.sql.extent import scanned_table
+from hybridq.sql import extent
 
 _MOST_SECONDS = 5.0  # of a search for a row: pictures may be large
 
@@ -48,7 +48,7 @@ class Origins:
         """Return how many rows the statement gives `function`, None where that is not plain."""
         if self.files or len(re.findall(function, self._text.lower())) != 1:
             return None
-        table = scanned_table(self._text)
+        table = extent.scanned_table(self._text)
         if table is None:
             return None
         try:
