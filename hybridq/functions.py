@@ -58,9 +58,10 @@ class FunctionContext:
         self.rows_done = RowsDone(Cancellable(NoProgress()))
 
     def serve(self, settings: Settings, rows_done: RowsDone) -> None:
-        """Run functions for the session that has these."""
+        """Run the functions of a new statement, for the session that has these."""
         self.settings = settings
         self.rows_done = rows_done
+        rows_done.begin()
 
     @property
     def objects(self) -> ObjectStore:

@@ -1,6 +1,7 @@
 """The life of a statement.
 
-    text ── parse_script (cached) ──> statements           sql/parse.py
+    text ── again? the last answer's way                        exec/again.py
+         ── parse_script (cached) ──> statements           sql/parse.py
       TopK       resolve ─> bind ─> decide ─> execute ─> assemble      exec/query.py
       Embedded   each TopK as above; DuckDB runs the rest              exec/query.py
       Write      RETURNING key, change log, one transaction            exec/dml.py, exec/write.py
@@ -33,6 +34,7 @@ from hybridq.exec import (
     recall,
     statements,
 )
+from hybridq.exec.again import Repeats
 from hybridq.exec.deadline import Deadline
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
@@ -61,7 +63,7 @@ from hybridq.nodes import (
     Transaction,
     Write,
 )
-from hybridq.progress import Cancellable, NoProgress, Progress, RowsDone
+from hybridq.progress import Cancellable, NoProgress, Progress
 from hybridq.settings import Settings
 from hybridq.sql import parse as sql
 from hybridq.storage.manifest import TableInfo
@@ -80,21 +82,24 @@ class Session:
         self.settings = Settings()
         self.autocommit = autocommit
         self.progress = Cancellable(progress if progress is not None else NoProgress())
-        self.origins = Origins(instance)
-        self.rows_done = RowsDone(self.progress, self.origins.rows)
+        self.origins = Origins(instance, self.progress)
         self.transaction: Tx | None = None
         self._texts = sql.Texts()
+        self._repeats = Repeats(self)
         self._pending: weakref.ref[Pending] | None = None
         self.once: set[str] = set()
         self.environment = Environment(instance)
         self._names = Names(self.duck, instance, self.environment)
-        self._deadline = Deadline(self.interrupt, self.rows_done.pause)
+        self._deadline = Deadline(self.interrupt, self.origins.rows_done.pause)
         self.process = forks.watch(self)
 
     # -- one statement after the other ----------------------------------------
 
     def run(self, text: str, parameters: Parameters = None) -> Result:
         """Run every statement of `text` and return the last one's result."""
+        known = self._repeats.answer(text, parameters)
+        if known is not None:
+            return known
         with self.limit():
             return self._run(text, parameters)
 
@@ -118,6 +123,8 @@ class Session:
             except Error as error:
                 error.position = one.in_script(error.position)
                 raise
+        if len(parsed) == 1 and isinstance(parsed[0].statement, TopK):
+            self._repeats.keep(text, parsed[0].statement)
         return result if result is not None else Result(None, [])
 
     def parse(self, text: str) -> tuple[sql.Parsed, ...]:
@@ -129,12 +136,10 @@ class Session:
         self.instance.functions.renew_macros(self.duck, outside=self.transaction is None)
         if not isinstance(statement, Transaction):
             self._refuse_failed()
-            if not self.autocommit and not statements.commits_alone(self, statement):
-                boundaries.begin_for(self, statement)
+            boundaries.begin_for(self, statement)
         if self.transaction is not None:
             self.transaction.thread = threading.get_ident()
-        self.rows_done.begin()
-        self.instance.functions.context.serve(self.settings, self.rows_done)
+        self.instance.functions.context.serve(self.settings, self.origins.rows_done)
         self.instance.functions.take_failure()
         shared = self.environment.note(statement)
         try:
@@ -255,9 +260,7 @@ class Session:
         """Begin a transaction; its snapshot is the database's state now."""
         self.free_connection()
         if self.transaction is not None:
-            raise OperationalError(
-                "a transaction is already open", hint="COMMIT or ROLLBACK it first"
-            )
+            raise OperationalError("a transaction is already open", hint="COMMIT or ROLLBACK first")
         boundaries.begin(self, explicit=True)
 
     def commit(self) -> None:
@@ -304,9 +307,7 @@ class Session:
             self._remember_failure(KeyboardInterrupt())
             raise KeyboardInterrupt from error
         own = self.instance.functions.take_failure()
-        if own is not None:
-            self.origins.name(own)
-        translated = own if own is not None else translate(error)
+        translated = self.origins.named(own) or translate(error)
         self._remember_failure(translated)
         return translated
 

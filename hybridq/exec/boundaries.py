@@ -12,7 +12,7 @@ from hybridq.exec.host import Host, home
 from hybridq.exec.result import Result
 from hybridq.exec.tracking import written_by
 from hybridq.exec.transaction import Transaction, Writes
-from hybridq.nodes import Statement
+from hybridq.nodes import CreateIndex, DropIndex, Reindex, Statement
 
 
 def begin(session: Host, *, explicit: bool, writes: Writes = tuple) -> Transaction:
@@ -35,8 +35,14 @@ def begin(session: Host, *, explicit: bool, writes: Writes = tuple) -> Transacti
 
 
 def begin_for(session: Host, statement: Statement) -> None:
-    """Begin the transaction of a statement where none is open; it takes what it will write."""
-    if session.transaction is None:
+    """Begin the transaction of a statement without autocommit, unless one is open."""
+    if session.autocommit or session.transaction is not None:
+        return
+    if isinstance(statement, DropIndex):
+        commits = session.instance.index_named(statement.name) is not None
+    else:
+        commits = isinstance(statement, CreateIndex | Reindex)
+    if not commits:  # on their own
         begin(session, explicit=True, writes=lambda: written_by(session, statement))
 
 

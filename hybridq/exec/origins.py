@@ -17,6 +17,7 @@ from hybridq.errors import Error
 from hybridq.exec.reader import FileBatches
 from hybridq.instance import Instance
 from hybridq.nodes import literal, quote
+from hybridq.progress import Cancellable, RowsDone
 from hybridq.sql import extent
 
 _MOST_SECONDS = 5.0  # of a search for a row: pictures may be large
@@ -25,8 +26,9 @@ _MOST_SECONDS = 5.0  # of a search for a row: pictures may be large
 class Origins:
     """Knows where inputs come from, for the statement that a session runs or ran last."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, told: Cancellable) -> None:
         self._instance = instance
+        self.rows_done = RowsDone(told, self.rows)
         self._text = ""
         self.files: Mapping[str, FileBatches] = {}
         """The files that the statement reads."""
@@ -36,13 +38,14 @@ class Origins:
         self._text = text
         self.files = {}
 
-    def name(self, error: Error) -> None:
-        """Put the place of the input that `error` is about in front of its message."""
-        if error.given is None:
-            return
+    def named(self, error: Error | None) -> Error | None:
+        """Return `error` with the place of the input that it is about in front of its message."""
+        if error is None or error.given is None:
+            return error
         place = self._file(error.given) or self._row(error.given)
         if place is not None:
             error.message = f"{place}: {error.message}"
+        return error
 
     def rows(self, function: str) -> int | None:
         """Return how many rows the statement gives `function`, None where that is not plain."""

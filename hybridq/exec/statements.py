@@ -24,7 +24,6 @@ from hybridq.nodes import (
     ResetSetting,
     SetSetting,
     Show,
-    Statement,
     quote,
 )
 from hybridq.settings import (
@@ -44,13 +43,6 @@ def refuse_in_transaction(session: Host, what: str) -> None:
         raise NotSupportedError(
             f"{what} cannot run inside a transaction", hint="COMMIT first, or set autocommit"
         )
-
-
-def commits_alone(session: Host, statement: Statement) -> bool:
-    """Tell whether a statement commits on its own, so that no transaction begins for it."""
-    if isinstance(statement, DropIndex):
-        return session.instance.index_named(statement.name) is not None
-    return isinstance(statement, CreateIndex | Reindex)
 
 
 def create_index(session: Host, node: CreateIndex) -> Result:
