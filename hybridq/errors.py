@@ -27,8 +27,8 @@ class Error(Exception):
     """Base of all errors of hybridq.
 
     `message` names the thing that is wrong, `hint` the remedy, `position` the
-    (line, column) in the statement, both counted from 1. A function sets `row` to the row of its
-    batch that it could not do, counted from 0.
+    (line, column) in the statement, both counted from 1. A function sets `given` to the bytes or
+    the text that it could not use: what stores that row can be told by it.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Error(Exception):
         *,
         hint: str | None = None,
         position: tuple[int, int] | None = None,
-        row: int | None = None,
+        given: bytes | str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.position = position
-        self.row = row
+        self.given = given
 
     def __str__(self) -> str:
         text = self.message

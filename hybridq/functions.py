@@ -21,7 +21,7 @@ from duckdb.func import FunctionNullHandling, PythonUDFType
 from hybridq.errors import Error, ProgrammingError
 from hybridq.extensions import ArrowFunction, ObjectStore
 from hybridq.nodes import quote
-from hybridq.progress import NoProgress, Progress
+from hybridq.progress import Cancellable, NoProgress, Progress, RowsDone
 from hybridq.settings import Settings
 
 Connect = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
@@ -49,13 +49,19 @@ class Macro:
 
 
 class FunctionContext:
-    """What functions may ask; the session that runs a statement sets `settings` and `progress`."""
+    """What functions may ask of the session that runs a statement."""
 
     def __init__(self, objects: ObjectStore, connect: Connect) -> None:
         self._objects = objects
         self._connect = connect
         self.settings = Settings()
-        self.current_progress: Progress = NoProgress()
+        self.rows_done = RowsDone(Cancellable(NoProgress()))
+
+    def serve(self, settings: Settings, rows_done: RowsDone) -> None:
+        """Run the functions of a new statement, for the session that has these."""
+        self.settings = settings
+        self.rows_done = rows_done
+        rows_done.begin()
 
     @property
     def objects(self) -> ObjectStore:
@@ -65,7 +71,7 @@ class FunctionContext:
     @property
     def progress(self) -> Progress:
         """Where to report rows done."""
-        return self.current_progress
+        return self.rows_done
 
     def setting(self, name: str) -> Any:
         """Return the value of a setting."""
@@ -95,7 +101,6 @@ class Functions:
         """How many there were when a connection, by its id, was given them."""
         self.image_functions: set[str] = set()
         self._last_failure: Error | None = None
-        self.failed_value: Any = None
 
     @property
     def context(self) -> FunctionContext:
@@ -122,7 +127,7 @@ class Functions:
         types: list[Any] | None = (
             None if parameters is None else [duckdb.sqltype(p) for p in parameters]
         )
-        guarded = self._guarded(function)
+        guarded = self._guarded(function, _shown(name) if reads_images else None)
         if parameters is not None:
             # DuckDB counts the parameters of a function by its signature.
             guarded.__signature__ = inspect.Signature(  # type: ignore[attr-defined] # read by inspect
@@ -173,15 +178,16 @@ class Functions:
             finally:
                 self._has_macros.pop(id(cursor), None)
 
-    def _guarded(self, function: ArrowFunction) -> Callable[..., pa.Array]:
+    def _guarded(self, function: ArrowFunction, shown: str | None) -> Callable[..., pa.Array]:
+        """Keep the errors of `function`; one that is `shown` tells of its rows by that name."""
+
         def call(*columns: pa.Array) -> pa.Array:
             try:
+                if shown is not None:
+                    self._context.rows_done.call(shown, len(columns[0]) if columns else 0)
                 return function(*columns)
             except Error as error:
                 self._last_failure = error
-                if error.row is not None:
-                    values = [c[error.row].as_py() for c in columns if error.row < len(c)]
-                    self.failed_value = next((v for v in values if isinstance(v, bytes)), None)
                 raise
 
         return call
@@ -211,3 +217,8 @@ class Functions:
         for name in self._names:
             self._duck.remove_function(name)
         self._names.clear()
+
+
+def _shown(name: str) -> str:
+    """Return the name of the macro that a function is behind."""
+    return name.removeprefix("hybridq_").removesuffix("_rows")

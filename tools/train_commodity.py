@@ -42,7 +42,7 @@ WITHIN = {
     "shoe": "master_category = 'Footwear'",
     "bag": "sub_category IN ('Bags', 'Wallets')",
 }
-SHAPES = ("category", "sub_category", "article_type")
+SHAPES = commodity.SHAPES
 """What does not depend on colours: there they only mislead (article type .863 instead of .871)."""
 HELD_OUT = 5000
 LEAST_ROWS = 3
@@ -71,6 +71,27 @@ def features(parquet: Path, cache: Path) -> Matrix:
     return np.asarray(np.load(path), np.float32)
 
 
+def combinations(parquet: Path, arrays: dict[str, Any]) -> Any:
+    """Return (n, 3): the classes of `SHAPES` that occur together, often enough to be no mistake."""
+    columns = ", ".join(f"coalesce({COLUMNS[name]}, 'NA')" for name in SHAPES)
+    found = duckdb.execute(
+        f"SELECT {columns} FROM read_parquet(?) GROUP BY ALL HAVING count(*) >= ? ORDER BY ALL",
+        [str(parquet), LEAST_ROWS],
+    ).fetchall()
+    places = [{one: at for at, one in enumerate(arrays[f"{name}_classes"])} for name in SHAPES]
+    rows = [[place[one] for place, one in zip(places, row, strict=True)] for row in found]
+    return np.array(rows, np.uint8)
+
+
+def report_together(rows: Matrix, made: dict[str, tuple[Head, Any]], known: Any) -> None:
+    """Print how often the classes are right that are chosen together."""
+    odds = [made[name][0].probabilities(rows) for name in SHAPES]
+    chosen = [commodity.together(known, row) for row in zip(*odds, strict=True)]
+    for name in SHAPES:
+        right = np.mean([one[name] for one in chosen] == made[name][1])
+        print(f"{name:13} chosen together with the others: {right:.3f}", flush=True)
+
+
 def main() -> None:
     """Extract, train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -80,6 +101,7 @@ def main() -> None:
     rows = features(arguments.parquet, arguments.cache)
     fitted, measured = fit.split(len(rows), HELD_OUT / len(rows))
     arrays: dict[str, Any] = {}
+    made: dict[str, tuple[Head, Any]] = {}
     for name, column in COLUMNS.items():
         labels = np.array(
             [
@@ -96,6 +118,7 @@ def main() -> None:
         scale = np.abs(weight).max(1, keepdims=True) / 127
         small = np.round(weight / scale).astype(np.int8)
         head = Head(small * scale, bias, tuple(classes))
+        made[name] = (head, wanted[measured])
         right = fit.share_right(rows[measured], wanted[measured], head.weight, head.bias)
         majority = (wanted[measured] == np.bincount(wanted[fitted]).argmax()).mean()
         print(
@@ -119,6 +142,8 @@ def main() -> None:
             arrays[f"{name}_of_{kind}"] = np.array(
                 [counts.get(one, 0) >= LEAST_ROWS for one in classes]
             )
+    arrays["combinations"] = combinations(arguments.parquet, arrays)
+    report_together(rows[measured], made, arrays["combinations"].astype(np.intp))
     TARGET.parent.mkdir(exist_ok=True)
     np.savez_compressed(TARGET, **arrays)
     digest = hashlib.sha256(TARGET.read_bytes()).hexdigest()

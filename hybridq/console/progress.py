@@ -12,16 +12,30 @@ try:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
+        ProgressColumn,
         SpinnerColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
     from rich.progress import Progress as Bars
+    from rich.text import Text
 except ImportError:
     HAVE_RICH = False
 else:
     HAVE_RICH = True
+
+    class _Rate(ProgressColumn):
+        """How many units a second were done lately."""
+
+        def render(self, task: Task) -> Text:
+            """Return the rate, nothing where there is none yet."""
+            rate = task.speed
+            if rate is None:
+                return Text("")
+            return Text(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
+
 
 _DELAY_SECONDS = 0.4
 
@@ -72,10 +86,12 @@ class TerminalProgress:
         with self._lock:
             if self._timer is not threading.current_thread():
                 return
+            counters: list[ProgressColumn]
             if self._total is None:
-                counters = [TextColumn("{task.completed:,.0f}"), TimeElapsedColumn()]
+                done = TextColumn("{task.completed:,.0f}")
+                counters = [done, _Rate(), TimeElapsedColumn()]
             else:
-                counters = [BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+                counters = [BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()]
             self._bars = Bars(
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),

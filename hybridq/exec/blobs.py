@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from hybridq.errors import Error, OperationalError
+from hybridq.errors import OperationalError
 from hybridq.exec.host import Host
 from hybridq.exec.reader import FileBatches
 from hybridq.sql import files, lexical
@@ -43,6 +42,7 @@ def with_batched_files(
         session.duck.register(view, views[view])
         total += len(listed)
         text = text[: call.start] + view + text[call.end :]
+    session.origins.files = views
     session.progress.start("extract features", total)
     return text, _used(text, parameters), views
 
@@ -51,15 +51,3 @@ def _used(text: str, parameters: Any) -> Any:
     if not parameters:
         return None
     return {name: parameters[name] for name in lexical.used_parameters(text)} or None
-
-
-def name_file(session: Host, error: Error, views: Mapping[str, FileBatches]) -> None:
-    """Say in an error about one image which file it was."""
-    content = session.instance.functions.failed_value
-    if error.row is None or not isinstance(content, bytes):
-        return
-    for batches in views.values():
-        name = batches.name_of(content)
-        if name is not None:
-            error.message = f"{name}: {error.message}"
-            return

@@ -12,10 +12,14 @@ CANCELLED = "the statement was cancelled"
 
 
 class Deadline:
-    """Interrupts what a session runs when it takes longer than the timeout."""
+    """Interrupts what a session runs when it takes longer than the timeout.
 
-    def __init__(self, interrupt: Callable[[], None]) -> None:
+    `ended` is told whenever something that a session ran is over.
+    """
+
+    def __init__(self, interrupt: Callable[[], None], ended: Callable[[], None]) -> None:
         self._interrupt = interrupt
+        self._ended = ended
         self._lock = threading.Lock()
         self._running: object | None = None
         self._expired: object | None = None
@@ -24,7 +28,10 @@ class Deadline:
     def limit(self, milliseconds: int) -> Iterator[None]:
         """Bound the work inside; 0 is no bound. Raises OperationalError when it is over."""
         if not milliseconds or self._running is not None:
-            yield
+            try:
+                yield
+            finally:
+                self._ended()
             return
         token = object()
         self._running = token
@@ -39,6 +46,7 @@ class Deadline:
                 error.hint = "raise or reset statement_timeout"
             raise
         finally:
+            self._ended()
             # An interrupt that comes late would hit the next statement.
             with self._lock:
                 self._running = None

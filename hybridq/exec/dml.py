@@ -6,13 +6,10 @@ changed before COMMIT.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import duckdb
-
-from hybridq.exec.blobs import name_file, with_batched_files
+from hybridq.exec.blobs import with_batched_files
 from hybridq.exec.bulk import insert_many
 from hybridq.exec.host import Host, Parameters, drop_view, duck_parameters
 from hybridq.exec.reader import FileBatches
@@ -30,8 +27,7 @@ def run_passthrough(session: Host, statement: Passthrough, parameters: Parameter
     given = duck_parameters(parameters, named=statement.rewritten)
     text, given, views = with_batched_files(session, statement.text, given)
     try:
-        with _files_named(session, views):
-            return _run_passthrough(session, statement, text, given)
+        return _run_passthrough(session, statement, text, given)
     finally:
         _release(session, views)
 
@@ -75,24 +71,16 @@ def _catch_up(session: Host, statement: Statement) -> None:
                 catch_up(session.duck, states, session.instance)
 
 
-@contextlib.contextmanager
-def _files_named(session: Host, views: Mapping[str, FileBatches]) -> Iterator[None]:
-    """Name the file in an error about one of the images that `views` read."""
-    try:
-        yield
-    except duckdb.Error as error:
-        own = session.failed(error)
-        name_file(session, own, views)
-        raise own from error
-
-
 def _release(session: Host, views: Mapping[str, FileBatches]) -> None:
     """End a statement that read files in batches."""
-    if views:
+    if not views:
+        return
+    try:
         session.free_connection()
+    finally:
         session.progress.finish()
-    for view in views:
-        drop_view(session, view)
+        for view in views:
+            drop_view(session, view)
 
 
 def _note_write(session: Host) -> None:
@@ -144,8 +132,7 @@ def run_write(session: Host, write: Write, parameters: Parameters) -> Result:
     _note_write(session)
     text, given, views = with_batched_files(session, write.text, given)
     try:
-        with _files_named(session, views):
-            return _run_write(session, write, text, given)
+        return _run_write(session, write, text, given)
     finally:
         _release(session, views)
 

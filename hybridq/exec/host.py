@@ -10,6 +10,7 @@ import duckdb
 
 from hybridq.errors import Error, ProgrammingError
 from hybridq.exec.environment import Environment
+from hybridq.exec.origins import Origins
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Result, Row
 from hybridq.exec.transaction import Transaction, Writes
@@ -37,6 +38,7 @@ class Host(Protocol):
     transaction: Transaction | None
     environment: Environment
     once: set[str]
+    origins: Origins
 
     @property
     def progress(self) -> Cancellable:

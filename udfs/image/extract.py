@@ -14,7 +14,7 @@ import pyarrow as pa
 from hybridq.errors import DataError, Error, OperationalError, ProgrammingError
 from hybridq.extensions import Context
 from udfs.image import precision as precisions
-from udfs.image import stored
+from udfs.image import stored, workers
 from udfs.image.arrays import Precision, Vectors
 from udfs.image.cache import FeatureCache, key_of
 from udfs.image.inputs import Inputs, is_text
@@ -103,7 +103,7 @@ def bad_input(context: Context, inputs: Inputs, row: int, error: Error) -> None:
     raise DataError(
         f"{inputs.named(row)} cannot be used: {error.message}",
         hint=error.hint or f"SET on_bad_input = 'null' to get NULL for such {inputs.noun}s",
-        row=row,
+        given=inputs.value(row),
     ) from error
 
 
@@ -177,8 +177,6 @@ def in_batches(
     rows: Sequence[int], size: int, work: Callable[[Sequence[int]], list[Any]]
 ) -> Iterator[tuple[Sequence[int], list[Any]]]:
     """Yield (rows, outcomes) batch by batch, in order; `work` runs on the pool's threads."""
-    from udfs.image import workers  # imports torch
-
     batches = [rows[at : at + size] for at in range(0, len(rows), size)]
     pool = workers.pool()
     futures = [pool.submit(work, batch) for batch in batches]

@@ -29,22 +29,28 @@ ATTRIBUTES: Final = (
     *("gender", "colour", "season", "usage"),
 )
 """What is recognized, in the order it is shown."""
+SHAPES: Final = ATTRIBUTES[:3]
+"""What must go together: a shirt is no footwear."""
 MODEL: Final = "efficientnet_lite0"
 WITHIN: Final = ("female_cloth", "male_cloth", "child_cloth", "shoe", "bag")
 """What a recognizer may be told that the item is: only classes that occur among these remain."""
 
 _FILE: Final = "commodity.npz"
-_SHA256: Final = "963c0d262a19ffb933a48e4ccbb78be3acae880e061054c7ba7a1545755a91af"
+_SHA256: Final = "10e050565c92cbb8b97fdba5f36d15653a52e34fa6999030b144e91984cf646a"
 _NAME: Final = "commodity heads 1 over EfficientNet-Lite0"
 _LICENCE: Final = "Apache-2.0"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heads:
-    """A head for each attribute, and which of its classes occur within a kind of items."""
+    """A head for each attribute, and which of its classes occur within a kind of items.
+
+    `combinations` (n, 3) are the classes of `SHAPES` that occur together.
+    """
 
     heads: dict[str, Head]
     within: dict[str, dict[str, npt.NDArray[np.bool_]]]
+    combinations: npt.NDArray[np.intp]
 
 
 @functools.cache
@@ -66,7 +72,8 @@ def shipped() -> Heads:
             kind: {name: arrays[f"{name}_of_{kind}"].astype(np.bool_) for name in ATTRIBUTES}
             for kind in WITHIN
         }
-    return Heads(heads, within)
+        combinations = arrays["combinations"].astype(np.intp)
+    return Heads(heads, within, combinations)
 
 
 def _features() -> Callable[[Sequence[Picture]], list[Any]]:
@@ -88,22 +95,30 @@ def _load_all(parameters: Parameters) -> Apply:
 
 def described(known: Heads, features: Vector, within: str | None) -> dict[str, Any]:
     """Return the class of each attribute, and its probability in `scores`."""
-    labels: dict[str, Any] = {}
-    scores: dict[str, float] = {}
+    odds: dict[str, Vector] = {}
     for name, head in known.heads.items():
-        odds = head.probabilities(features[None])[0]
+        odds[name] = head.probabilities(features[None])[0]
         if within is not None:
-            odds = odds * known.within[within][name]
-            odds /= max(float(odds.sum()), 1e-12)
-        at = int(odds.argmax())
-        labels[name] = head.classes[at]
-        scores[name] = round(float(odds[at]), 4)
+            allowed = odds[name] * known.within[within][name]
+            odds[name] = allowed / max(float(allowed.sum()), 1e-12)
+    chosen = {name: int(row.argmax()) for name, row in odds.items()}
+    chosen |= together(known.combinations, [odds[name] for name in SHAPES])
+    labels: dict[str, Any] = {name: known.heads[name].classes[at] for name, at in chosen.items()}
     named = ("gender", "colour", "season", "usage")
     return {
         **labels,
         "attributes": ", ".join(labels[name] for name in named),
-        "scores": scores,
+        "scores": {name: round(float(odds[name][at]), 4) for name, at in chosen.items()},
     }
+
+
+def together(combinations: npt.NDArray[np.intp], odds: Sequence[Vector]) -> dict[str, int]:
+    """Return the combination of `SHAPES` that their probabilities together speak for most."""
+    likely = sum(
+        np.log(np.maximum(row[combinations[:, place]], 1e-12)) for place, row in enumerate(odds)
+    )
+    best_one = combinations[int(np.argmax(likely))]
+    return {name: int(at) for name, at in zip(SHAPES, best_one, strict=True)}
 
 
 def _load_one(name: str) -> Callable[[Parameters], Apply]:

@@ -42,9 +42,10 @@ def pooled(
             decoded.append((picture, picture.square(info.side_pixels)))
         except DataError as error:
             picture.shared[key] = error
-    if decoded:
-        features = model.pooled(np.stack([pixels for _, pixels in decoded]))
-        for (picture, _), feature in zip(decoded, features, strict=True):
+    for at in range(0, len(decoded), model.batch_rows):
+        part = decoded[at : at + model.batch_rows]
+        features = model.pooled(np.stack([pixels for _, pixels in part]))
+        for (picture, _), feature in zip(part, features, strict=True):
             picture.shared[key] = feature
     return [picture.shared[key] for picture in pictures]
 

@@ -144,7 +144,8 @@ class Functions:
         found = dict(zip(usable, outcomes, strict=True))
         for row, outcome in found.items():
             if isinstance(outcome, DataError):
-                raise DataError(f"vector {row + 1:,} of this batch: {outcome.message}", row=row)
+                raise DataError(f"vector {row + 1:,} of this batch: {outcome.message}")
+        self._context.progress.advance(len(rows))
         return [found.get(row) for row in rows]
 
     def _commodity(self, images: Any, kinds: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import pyarrow as pa
@@ -22,12 +22,17 @@ from udfs.open_analytic.definition import Definition
 from udfs.open_analytic.run import Runner, json_text
 
 KIND: Final = "pipeline"
+Finish = Callable[[dict[str, Any]], Any]
 _NOUNS: Final = {
     "decode": "image",
     "read_text": "text",
     "decode_sound": "sound",
     "key_frames": "clip",
 }
+
+
+def _as_it_is(found: dict[str, Any]) -> dict[str, Any]:
+    return found
 
 
 class Pipelines:
@@ -124,15 +129,17 @@ class Pipelines:
         texts: list[str | None] = [None] * len(given)
         for name in dict.fromkeys(name for name in given if name is not None):
             rows = [row for row, other in enumerate(given) if other == name]
-            for row, result in zip(rows, self.found(name, inputs, rows), strict=True):
-                texts[row] = None if result is None else json_text(result)
+            for row, text in zip(rows, self.found(name, inputs, rows, json_text), strict=True):
+                texts[row] = text
         self._context.progress.advance(given.count(None))
         return pa.array(texts, pa.string())
 
-    def found(self, name: str, inputs: Any, rows: Sequence[int]) -> list[dict[str, Any] | None]:
-        """Return what the pipeline `name` finds in each of the rows, None as in `results`."""
+    def found(
+        self, name: str, inputs: Any, rows: Sequence[int], finish: Finish = _as_it_is
+    ) -> list[Any]:
+        """Return what the pipeline `name` finds in each of the rows, as `results` does."""
         definition, runner = self._runner(name)
-        return self.results(f'pipeline "{name}"', definition, runner, inputs, rows)
+        return self.results(f'pipeline "{name}"', definition, runner, inputs, rows, finish)
 
     def results(
         self,
@@ -141,18 +148,23 @@ class Pipelines:
         runner: Runner,
         column: Any,
         rows: Sequence[int],
-    ) -> list[dict[str, Any] | None]:
-        """Return what was found in each of the rows, None for NULL and, if so set, a bad input."""
+        finish: Finish = _as_it_is,
+    ) -> list[Any]:
+        """Return what was found in each of the rows, None for NULL and, if so set, a bad input.
+
+        `finish` makes something of it, batch by batch on the pool's threads.
+        """
         noun = _NOUNS.get(definition.stages[0].operator.name, "input")
         inputs = Inputs(function, column, self._context, noun)
-        results: dict[int, dict[str, Any] | None] = dict.fromkeys(rows)
+        results: dict[int, Any] = dict.fromkeys(rows)
         usable = [row for row in rows if not inputs.is_null(row)]
         self._context.progress.advance(len(rows) - len(usable))
 
         def work(batch: Sequence[int]) -> list[Any]:
             values = [_content(inputs, row) for row in batch]
             good = [value for value in values if not isinstance(value, Error)]
-            made = iter(runner.run(good))
+            found = runner.run(good)
+            made = iter([one if isinstance(one, Error) else finish(one) for one in found])
             return [value if isinstance(value, Error) else next(made) for value in values]
 
         for batch, outcomes in in_batches(usable, runner.batch_rows, work):

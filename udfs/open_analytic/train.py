@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from hybridq.errors import DataError, OperationalError, ProgrammingError
 from hybridq.extensions import Context
-from udfs.image import models, stored
+from udfs.image import models, stored, workers
 from udfs.image import precision as precisions
 from udfs.image.models import ModelInfo
 from udfs.open_analytic import heads
@@ -188,8 +188,6 @@ def _fit() -> ModuleType:
 
 def on_one_thread(work: Callable[..., _Result], *arguments: Any) -> _Result:
     """Return what `work` does where torch has one thread: with more it takes longer."""
-    from udfs.image import workers
-
     return workers.pool().submit(work, *arguments).result()
 
 

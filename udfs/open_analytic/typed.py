@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from hybridq.errors import DataError
+from hybridq.errors import DataError, OperationalError
 from hybridq.extensions import Context, Registry
 from udfs.image.extract import bad_input, in_batches
 from udfs.image.inputs import Inputs
@@ -209,10 +209,12 @@ class TypedFunctions:
             row for row, box in enumerate(wanted) if box is not None and not inputs.is_null(row)
         ]
         cut: list[bytes | None] = [None] * len(wanted)
+        self._context.progress.advance(len(wanted) - len(rows))
 
         def work(batch: Sequence[int]) -> list[Any]:
             return [_cut(inputs, row, wanted[row]) for row in batch]
 
+        _require_pillow()
         for batch, outcomes in in_batches(rows, 8, work):
             for row, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, DataError):
@@ -221,6 +223,16 @@ class TypedFunctions:
                     cut[row] = outcome
             self._context.progress.advance(len(batch))
         return pa.array(cut, pa.binary())
+
+
+def _require_pillow() -> None:
+    try:
+        import udfs.image.decode  # noqa: F401
+    except ImportError as error:
+        raise OperationalError(
+            f"crop needs a package that is not installed: {error}",
+            hint='pip install "hybridq-engine[image]"',
+        ) from error
 
 
 def _cut(inputs: Inputs, row: int, box: Sequence[float]) -> bytes | DataError:
