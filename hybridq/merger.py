@@ -29,6 +29,7 @@ from hybridq.index.build import write_built
 from hybridq.index.delta import FLAT_ROWS, flat_generation
 from hybridq.index.generation import Generation
 from hybridq.index.ivf import Int64s, Part, Snapshot, Uint64s
+from hybridq.index.maintain import fill_hashes
 from hybridq.index.merge import Merge, gather
 from hybridq.index.rows import in_memory
 from hybridq.index.state import IndexState, LastMerge
@@ -276,6 +277,9 @@ class Merger:
         """Write the rows of a job as a segment; return where they went."""
         spec, files = cut.spec, self._owner.store.files
         path = self._owner.store.new_path(spec)
+        with self._owner.store.duck.cursor() as cursor:
+            for part in job.parts:
+                fill_hashes(cursor, part)
         try:
             if job.retrain:
                 merge = Merge(spec, job.parts, flat_generation(spec), self._progress)

@@ -17,7 +17,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 import duckdb
 
@@ -65,6 +65,8 @@ from hybridq.progress import Cancellable, NoProgress, Progress
 from hybridq.settings import Settings
 from hybridq.sql import parse as sql
 from hybridq.storage.manifest import TableInfo
+
+_P = TypeVar("_P")
 
 
 class Session:
@@ -348,6 +350,10 @@ class Session:
     def prepared(self, topk: TopK) -> Prepared | Unbound:
         """Return what of a TopK does not depend on values."""
         return self._names.prepared(topk)
+
+    def planned_insert(self, write: Write, plan: Callable[[], _P]) -> _P:
+        """Return what `plan` makes of an INSERT, remembered while names mean the same."""
+        return self._names.insert(write, plan)
 
     def schema_changed(self) -> None:
         """Forget what names meant, in every session."""

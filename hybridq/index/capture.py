@@ -17,6 +17,7 @@ from hybridq.index.attributes import plain_keys_of
 from hybridq.index.delta import Change, flat_part, part_of
 from hybridq.index.ivf import IndexSpec, Part, Snapshot
 from hybridq.index.rows import Rows
+from hybridq.index.tail import UNHASHED, OneRow
 from hybridq.nodes import Metric
 from hybridq.progress import NoProgress
 from hybridq.storage.manifest import Duck
@@ -27,12 +28,14 @@ class Captured:
     """What one statement changed: keys (an array per key column), and their rows after it.
 
     `rows` has the columns of `maintain.row_columns`, row i having key i; None if it is not known,
-    and no rows if they were deleted. `fresh` keys were not in the table before, and differ.
+    and no rows if they were deleted. `fresh` keys were not in the table before, and differ. Keys
+    are `logged` if the statement did that itself.
     """
 
     keys: list[pa.Array]
     rows: pa.Table | FewRows | None
     fresh: bool = False
+    logged: bool = False
 
     def table(self) -> pa.Table | None:
         """Return the rows as a table, None if they are not known."""
@@ -75,6 +78,14 @@ class FewRows:
         hashes = np.array([row[width + 1] for row in ordered], np.uint64)
         return flat_part(spec, vectors, keys, tuple(dictionaries), hashes)
 
+    def one(self) -> OneRow | None:
+        """Return the only row, None if it has no distance."""
+        (row,) = self.rows
+        width = len(self.spec.columns)
+        if not self._has_distance(row[width]):
+            return None
+        return OneRow(row[:width], np.asarray(row[width], np.float32), row[width + 1] or UNHASHED)
+
     def _has_distance(self, vector: Any) -> bool:
         if vector is None:
             return False
@@ -91,7 +102,8 @@ def change_of(duck: Duck, snapshot: Snapshot, captured: Sequence[Captured]) -> C
     if len(captured) == 1 and _is_few(captured[0]):
         few = captured[0].rows
         assert isinstance(few, FewRows)
-        return Change(captured[0].keys, few.part(), fresh=captured[0].fresh)
+        keys, fresh, row = captured[0].keys, captured[0].fresh, few.one()
+        return Change(keys, few.part() if row is None else None, fresh=fresh, row=row)
     known = _last_of_each(spec, captured)
     if known is None:
         keys = maintain.distinct_keys(spec, [c.keys for c in captured])

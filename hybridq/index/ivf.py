@@ -128,13 +128,30 @@ class Unverified(Protocol):
         """Do the same for all of them."""
 
 
+@dataclass(slots=True, eq=False)
+class Room:
+    """Where a part that grows row by row has its rows, see `tail`: vectors (n, d), hashes (n,).
+
+    The first `used` of them belong to some version of the part.
+    """
+
+    vectors: Float32s
+    hashes: Uint64s
+    used: int
+
+
+def next_uid() -> int:
+    """Return the number of a part that is a new one."""
+    return next(_uids)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
     """Some rows of an index, in list order; see the module's text.
 
     `segment` is the name of its file, if it has one; `uid` stays the same while rows of it die.
     `spread` is the mean distance of its rows from their centroids. `places` finds keys, once it
-    was asked to, for all that the part becomes while its rows die.
+    was asked to, for all that the part becomes while its rows die. `room` is where it can grow.
     """
 
     spec: IndexSpec
@@ -163,6 +180,7 @@ class Part:
     spread: float = 0.0
     unverified: Unverified | None = None
     places: list[Places] = field(default_factory=list, compare=False, repr=False)
+    room: Room | None = field(default=None, repr=False)
     uid: int = field(default_factory=_uids.__next__)
 
     @cached_property
