@@ -17,8 +17,8 @@ from hybridq.exec.bulk import insert_many
 from hybridq.exec.host import Host, Parameters, drop_view, duck_parameters
 from hybridq.exec.reader import FileBatches
 from hybridq.exec.result import Result
-from hybridq.exec.statements import check_schema
 from hybridq.exec.single import insert_one
+from hybridq.exec.statements import check_schema
 from hybridq.exec.tracking import tracking_of, written_by
 from hybridq.exec.transaction import Transaction as Tx
 from hybridq.exec.transaction import catch_up

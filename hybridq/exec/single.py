@@ -13,9 +13,10 @@ the general way, which answers None here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import duckdb
 import numpy as np
@@ -25,13 +26,11 @@ from hybridq.exec.host import Host
 from hybridq.exec.result import Result
 from hybridq.exec.tracking import tracking_of
 from hybridq.exec.transaction import Transaction
-from hybridq.index.attributes import PLAIN, AttributeType, Kind
-from hybridq.index.capture import Captured, FewRows
+from hybridq.index.attributes import NULL_KEY, Kind, float_key
 from hybridq.index.delta import Change
 from hybridq.index.ivf import Float32s
-from hybridq.index.maintain import key_arrays
 from hybridq.index.state import IndexState
-from hybridq.index.tail import UNHASHED, OneRow
+from hybridq.index.tail import OneRow
 from hybridq.nodes import Metric, SingleValues, Write, quote
 from hybridq.storage import manifest
 from hybridq.storage.manifest import TableInfo
@@ -40,6 +39,9 @@ _VECTOR = re.compile(r"FLOAT\[\d*\]")
 _EXACT_IN_FLOAT = 1 << 24
 _EXACT_IN_DOUBLE = 1 << 53
 _BEYOND = 1 << 63
+_FLOAT = struct.Struct("f")
+_NUMBERS = {float, int}
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +49,21 @@ class _Target:
     """One index of the table: which parameters are its columns, and which one is its vector."""
 
     state: IndexState
-    columns: tuple[tuple[AttributeType, int | str], ...]
+    columns: tuple[tuple[_KeyOf, int | str], ...]
     vector: int | str
 
     def row(self, given: Any) -> OneRow | None:
         """Return the row that the table will hold, None if that is not certain."""
-        values = [_held(given[at], kind) for kind, at in self.columns]
         vector = _vector(given[self.vector], self.state.spec.dim)
-        if vector is None or _UNCERTAIN in values:
+        if vector is None:
             return None
         if self.state.spec.metric is Metric.COSINE and not vector.any():
             return None
-        return OneRow(values, vector)
+        try:
+            keys = [key_of(given[at]) for key_of, at in self.columns]
+        except _Uncertain:
+            return None
+        return OneRow(keys, vector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +144,16 @@ def _plan(session: Host, write: Write, values: SingleValues) -> Plan | None:
     )
 
 
-def _target(
-    state: IndexState, table: TableInfo, places: Mapping[str, int | str]
-) -> _Target | None:
+def _target(state: IndexState, table: TableInfo, places: Mapping[str, int | str]) -> _Target | None:
     spec = state.spec
     vector = table.column(spec.column)
     if vector is None or _VECTOR.fullmatch(vector.type) is None:
         return None
-    if any(c.type.kind not in PLAIN or c.name.lower() not in places for c in spec.columns):
+    if any(c.type.kind not in _KEYS or c.name.lower() not in places for c in spec.columns):
         return None
     if spec.column.lower() not in places:
         return None
-    columns = tuple((c.type, places[c.name.lower()]) for c in spec.columns)
+    columns = tuple((_KEYS[c.type.kind], places[c.name.lower()]) for c in spec.columns)
     return _Target(state, columns, places[spec.column.lower()])
 
 
@@ -175,69 +178,97 @@ def _text(insert: str, states: Sequence[IndexState]) -> tuple[str, ...]:
 
 # -- what is certain of the values ----------------------------------------------------
 
-_UNCERTAIN = object()
+
+class _Uncertain(Exception):  # noqa: N818 - nobody outside sees it
+    """What a column will hold when given a value is for the database to say."""
 
 
-def _held(value: Any, kind: AttributeType) -> Any:
-    """Return what a column will hold when given `value`, as DuckDB's client would return it."""
+def _integer(value: Any) -> int:
+    if type(value) is int and -_BEYOND < value < _BEYOND:
+        return value
+    return _null(value)
+
+
+def _unsigned(value: Any) -> int:
+    if type(value) is int and 0 <= value < 2 * _BEYOND - 1:
+        return value - _BEYOND + 1
+    return _null(value)
+
+
+def _boolean(value: Any) -> int:
+    return int(value) if type(value) is bool else _null(value)
+
+
+def _double(value: Any) -> int:
+    if type(value) is int and -_EXACT_IN_DOUBLE <= value <= _EXACT_IN_DOUBLE:
+        return float_key(float(value))
+    return float_key(value) if type(value) is float else _null(value)
+
+
+def _float(value: Any) -> int:
+    if type(value) is int and -_EXACT_IN_FLOAT <= value <= _EXACT_IN_FLOAT:
+        return float_key(float(value))
+    if type(value) is not float:
+        return _null(value)
+    try:
+        (held,) = _FLOAT.unpack(_FLOAT.pack(value))
+    except OverflowError:
+        raise _Uncertain from None
+    return float_key(held)
+
+
+def _text_itself(value: Any) -> str | None:
     if value is None:
         return None
-    given = type(value)
-    match kind.kind:
-        case Kind.INTEGER:
-            return value if given is int and -_BEYOND < value < _BEYOND else _UNCERTAIN
-        case Kind.UBIGINT:
-            return value if given is int and 0 <= value < 2 * _BEYOND - 1 else _UNCERTAIN
-        case Kind.DOUBLE:
-            if given is int and -_EXACT_IN_DOUBLE <= value <= _EXACT_IN_DOUBLE:
-                return float(value)
-            return value if given is float else _UNCERTAIN
-        case Kind.FLOAT:
-            if given is int and -_EXACT_IN_FLOAT <= value <= _EXACT_IN_FLOAT:
-                return float(value)
-            if given is not float:
-                return _UNCERTAIN
-            with np.errstate(over="ignore"):
-                held = float(np.float32(value))
-            return _UNCERTAIN if held - held != 0 and value - value == 0 else held
-        case Kind.BOOLEAN:
-            return value if given is bool else _UNCERTAIN
-        case _:
-            plain = given is str and "\0" not in value and (value.isascii() or _is_utf8(value))
-            return value if plain else _UNCERTAIN
+    if type(value) is not str or "\0" in value:
+        raise _Uncertain
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Uncertain from None
+    return value
 
 
-def _is_utf8(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _null(value: Any) -> int:
+    if value is not None:
+        raise _Uncertain
+    return NULL_KEY
+
+
+_KeyOf: TypeAlias = Callable[[Any], int | str | None]
+_KEYS: Mapping[Kind, _KeyOf] = {
+    Kind.INTEGER: _integer,
+    Kind.UBIGINT: _unsigned,
+    Kind.BOOLEAN: _boolean,
+    Kind.FLOAT: _float,
+    Kind.DOUBLE: _double,
+    Kind.TEXT: _text_itself,
+}
+"""The key of what a column of a kind will hold when given a value; _Uncertain raised otherwise."""
 
 
 def _vector(value: Any, dim: int) -> Float32s | None:
     """Return a vector as the table will hold it, None if an index may refuse it."""
-    if isinstance(value, np.ndarray):
-        if value.dtype not in (np.float32, np.float64):
+    if type(value) is list:
+        kinds = set(map(type, value))
+        if len(value) != dim or not kinds <= _NUMBERS:
             return None
-        given = value
-    elif isinstance(value, list):
+        if int in kinds and not -_EXACT_IN_DOUBLE <= min(value) <= max(value) <= _EXACT_IN_DOUBLE:
+            return None
         try:
-            given = np.array(value)
-        except (ValueError, OverflowError):
+            vector = np.frombuffer(struct.pack(f"{dim}f", *value), np.float32)
+        except OverflowError:
             return None
-        if given.dtype == np.int64:
-            if given.size and max(given.max(), -given.min()) > _EXACT_IN_DOUBLE:
-                return None
-        elif given.dtype != np.float64:
+    elif isinstance(value, np.ndarray):
+        if value.dtype not in _FLOATS or value.shape != (dim,):
             return None
+        with np.errstate(over="ignore"):
+            vector = value.astype(np.float32)
     else:
         return None
-    if given.shape != (dim,):
-        return None
-    with np.errstate(over="ignore"):
-        vector = given.astype(np.float32)
-    return vector if np.isfinite(vector).all() else None
+    # As bytes, for it is the same and reducing costs more.
+    return None if 0 in np.isfinite(vector).tobytes() else vector
 
 
 # -- running it -----------------------------------------------------------------------
@@ -258,11 +289,7 @@ def _inside(
     names = [str(transaction.log_name(state)) for state in states]
     _run(session, plan.sql(names), given)
     for state, row in zip(states, rows, strict=True):
-        held = (*row.values, row.vector, UNHASHED)
-        captured = Captured(
-            key_arrays(state.spec, [row.values]), FewRows(state.spec, [held]), True, logged=True
-        )
-        transaction.record(state, captured)
+        transaction.record_row(state, row)
     return Result(None, [], rowcount=1)
 
 

@@ -28,10 +28,11 @@ import duckdb
 
 from hybridq.errors import Error, OperationalError
 from hybridq.index import maintain
-from hybridq.index.capture import Captured, change_of
+from hybridq.index.capture import Captured, OneByOne, change_of
 from hybridq.index.delta import Change, fold
 from hybridq.index.ivf import Snapshot
 from hybridq.index.state import IndexState
+from hybridq.index.tail import OneRow
 from hybridq.instance import Instance, Prepared
 from hybridq.progress import Cancellable
 from hybridq.settings import Settings
@@ -130,6 +131,16 @@ class Transaction:
         if pin is not None:
             pin.changes.append(captured)
             pin.unseen.append(captured)
+
+    def record_row(self, state: IndexState, row: OneRow) -> None:
+        """Remember a row that a statement inserted and logged, with those inserted just before."""
+        pin = self.pins[state.name]
+        last = pin.unseen[-1] if pin.unseen else None
+        if last is not None and isinstance(last.rows, OneByOne):
+            last.rows.rows.append(row)
+        else:
+            inserted = OneByOne(state.spec, [row])
+            self.record(state, Captured(None, inserted, fresh=True, logged=True))
 
     def record_opaque(self, state: IndexState) -> None:
         """Remember that a statement changed rows nobody knows."""
@@ -283,9 +294,7 @@ def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: 
     release(transaction, instance)
 
 
-def _log(
-    duck: duckdb.DuckDBPyConnection, pin: Pin, change: Change, instance: Instance
-) -> Prepared:
+def _log(duck: duckdb.DuckDBPyConnection, pin: Pin, change: Change, instance: Instance) -> Prepared:
     """Log the keys of a change that its writes did not log themselves, and prepare it."""
     if pin.tx is None:
         return instance.prepare(duck, pin.state, change)

@@ -234,7 +234,7 @@ def _encode_dictionary(array: pa.Array) -> Encoded:
     return Encoded(np.ascontiguousarray(keys), dictionary)
 
 
-_FLOAT, _BITS = struct.Struct("<d"), struct.Struct("<q")
+_DOUBLE, _BITS = struct.Struct("<d"), struct.Struct("<q")
 
 PLAIN = (Kind.INTEGER, Kind.UBIGINT, Kind.BOOLEAN, Kind.FLOAT, Kind.DOUBLE, Kind.TEXT)
 """Kinds whose values Python's objects hold without loss."""
@@ -271,8 +271,14 @@ def plain_key_of(value: Any, kind: AttributeType) -> int:
         case Kind.UBIGINT:
             return int(value) - 2**63 + 1
         case _:
-            (bits,) = _BITS.unpack(_FLOAT.pack(value if value == value else math.nan))
-            return int(bits) if bits >= 0 else int(bits ^ MAX_KEY)
+            return float_key(value)
+
+
+def float_key(value: float) -> int:
+    """Return the key of a double, as `float_keys` does of many."""
+    bits: int
+    (bits,) = _BITS.unpack(_DOUBLE.pack(value if value == value else math.nan))
+    return bits if bits >= 0 else bits ^ MAX_KEY
 
 
 def find_codes(values: pa.Array, dictionary: pa.Array) -> Keys:

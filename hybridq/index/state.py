@@ -77,7 +77,6 @@ class IndexState:
         """Raise if a transaction is writing the index's table, so that it cannot be `what`."""
         if self.writer is not None:
             raise OperationalError(
-                f'index "{self.name}" cannot be {what}: a transaction is writing '
-                f"{self.spec.table}",
+                f'index "{self.name}" cannot be {what}: a transaction is writing {self.spec.table}',
                 hint="commit or roll back first",
             )

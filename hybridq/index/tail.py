@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hybridq.index.attributes import NULL_KEY, plain_key_of
-from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part, Room, next_uid
+from hybridq.index.attributes import NULL_KEY, decode
+from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part, Room
 from hybridq.index.layout import ranks
 
 FLAT_ROWS = 256
@@ -31,11 +31,21 @@ UNHASHED = 0
 
 @dataclass(frozen=True, slots=True)
 class OneRow:
-    """A row with a distance: a value per column, of PLAIN kinds, its vector (d,), its hash."""
+    """A row with a distance: its key per column, its vector (d,), its hash.
 
-    values: Sequence[Any]
+    In the place of the key of a text, which is a matter of the part, there is the text.
+    """
+
+    keys: Sequence[int | str | None]
     vector: Float32s
     hash: int = UNHASHED
+
+    def values(self, spec: IndexSpec) -> list[Any]:
+        """Return the values that the keys stand for."""
+        return [
+            key if c.type.has_dictionary else decode(np.array([key], np.int64), c.type, None)[0]
+            for key, c in zip(self.keys, spec.columns, strict=True)
+        ]
 
 
 def grows(part: Part) -> bool:
@@ -54,35 +64,38 @@ def grown(part: Part, row: OneRow) -> Part:
     room.used = n + 1
     keys = np.empty((len(part.keys), n + 1), np.int64)
     keys[:, :n] = part.keys
-    dictionaries = [*part.dictionaries]
-    codes: list[int] = []
-    for i, (column, value) in enumerate(zip(part.spec.columns, row.values, strict=True)):
-        known = dictionaries[i]
-        if known is None:
-            codes.append(plain_key_of(value, column.type))
-        else:
-            code, dictionaries[i] = _placed(value, known, keys[i, :n])
-            codes.append(code)
-    keys[:, n] = codes
+    row_keys: Sequence[Any] = row.keys
+    dictionaries = part.dictionaries
+    if dictionaries.count(None) < len(dictionaries):
+        row_keys, dictionaries = _placed(row, dictionaries, keys[:, :n])
+    keys[:, n] = row_keys
     if n % 64:
         alive = part.alive.copy()
-        alive[-1] |= np.uint64(1) << np.uint64(n % 64)
+        alive[-1] |= np.uint64(1 << n % 64)
     else:
         alive = np.append(part.alive, np.uint64(1))
-    return replace(
-        part,
+    return part.with_more(
         vectors=room.vectors[: n + 1],
         keys=keys,
-        dictionaries=tuple(dictionaries),
+        dictionaries=dictionaries,
         list_offsets=np.array([0, n + 1], np.int64),
-        tie=ranks(keys[: part.spec.key_count]),
+        tie=_ranks(part, keys),
         row_hash=room.hashes[: n + 1],
         alive=alive,
-        known={},
-        places=[],
         room=room,
-        uid=next_uid(),
     )
+
+
+def _ranks(part: Part, keys: Int64s) -> Int64s:
+    """Return the ranks of all rows, of which the last is new."""
+    if part.spec.key_count > 1:
+        return ranks(keys[: part.spec.key_count])
+    n = part.rows
+    behind = keys[0, :n] > keys[0, n]
+    out = np.empty(n + 1, np.int64)
+    np.add(part.tie, behind, out=out[:n])
+    out[n] = n - np.count_nonzero(behind)
+    return out
 
 
 def _moved(part: Part) -> Room:
@@ -94,18 +107,25 @@ def _moved(part: Part) -> Room:
     return room
 
 
-def _placed(value: Any, dictionary: pa.Array, keys: Int64s) -> tuple[int, pa.Array]:
-    """Return the code of a text, and the sorted dictionary with it; `keys` are moved for it."""
-    if value is None:
-        return NULL_KEY, dictionary
-    texts = dictionary.to_pylist()
-    encoded = value.encode()
-    at = bisect_left(texts, encoded, key=str.encode)
-    if at < len(texts) and texts[at] == value:
-        return at, dictionary
-    keys[keys >= at] += 1
-    texts.insert(at, value)
-    return at, pa.array(texts, pa.large_string())
+def _placed(
+    row: OneRow, dictionaries: Sequence[pa.Array | None], keys: Int64s
+) -> tuple[list[int], tuple[pa.Array | None, ...]]:
+    """Return the keys of a row and the dictionaries with its texts; `keys` are moved for them."""
+    row_keys: list[int] = []
+    found = [*dictionaries]
+    for i, (key, known) in enumerate(zip(row.keys, dictionaries, strict=True)):
+        if known is None or key is None:
+            row_keys.append(NULL_KEY if not isinstance(key, int) else key)
+            continue
+        text = str(key)
+        texts = known.to_pylist()
+        at = bisect_left(texts, text.encode(), key=str.encode)
+        row_keys.append(at)
+        if at == len(texts) or texts[at] != text:
+            keys[i][keys[i] >= at] += 1
+            texts.insert(at, text)
+            found[i] = pa.array(texts, pa.large_string())
+    return row_keys, tuple(found)
 
 
 def first_of(spec: IndexSpec, empty: Part, row: OneRow) -> Part:
