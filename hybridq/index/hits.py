@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hybridq.index.attributes import Kind, decode
 from hybridq.index.ivf import Float32s, Int64s, Snapshot
+from hybridq.kernels import merging
 
 _FEW = 32
 """So many values are read one by one as fast as all at once."""
@@ -52,6 +53,9 @@ def merge(snapshot: Snapshot, found: Sequence[tuple[Float32s, Int64s]], k: int) 
         return Hits(distance, parts, position).cut(0, k)
     distance = np.concatenate([found[i][0] for i in busy])
     position = np.concatenate([found[i][1] for i in busy])
+    hits = _merged(found, distance, position, min(k, len(distance)))
+    if hits is not None:
+        return hits
     parts = np.array(busy).repeat([len(found[i][0]) for i in busy])
     order = distance.argsort(kind="stable")
     if len(order) > k > 0 and distance[order[k - 1]] < distance[order[k]]:
@@ -137,7 +141,7 @@ def column_values(snapshot: Snapshot, hits: Hits, column: int) -> list[Any]:
     kind, parts = snapshot.spec.columns[column].type, snapshot.parts
     if len(hits) <= _FEW and not kind.has_dictionary:
         places = zip(hits.part.tolist(), hits.position.tolist(), strict=True)
-        keys = np.array([parts[p].keys[column, at] for p, at in places], np.int64)
+        keys = np.array([parts[p].keys.item(column, at) for p, at in places], np.int64)
         return decode(keys, kind, None)
     out: list[Any] = [None] * len(hits)
     for p in set(hits.part.tolist()):

@@ -89,7 +89,7 @@ def same_as_duckdb(con, plain, given, explicit, *, may_refuse):
             con.commit()
     except (hybridq.Error, OverflowError, UnicodeError) as error:
         con.rollback()
-        assert refused is not None or may_refuse, (given, error)
+        assert refused is not None or may_refuse, (given, error)  # noqa: PT017 - or it succeeds
     else:
         assert refused is None, given
         text = "SELECT CAST(COLUMNS(*) AS TEXT) FROM t ORDER BY id"
