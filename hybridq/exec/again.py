@@ -52,9 +52,10 @@ def answer_again(session: Host, prepared: Prepared, parameters: Parameters) -> R
     if len(vector) != spec.dim or (spec.metric is Metric.COSINE and not vector.any()):
         return None
     assert counts is not None
-    hits = find(Search(query=vector, k=counts[0]))
+    hits = find(Search(query=vector, k=kept.depth))
     if hits is None or len(hits) < counts[0]:
         return None
+    hits = hits.cut(0, counts[0])
     try:
         return Result(prepared.fields, covered(prepared, snapshot, hits))
     except OverflowError:
@@ -78,7 +79,7 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
         or any(part.unverified is not None for part in snapshot.parts)
         or not isinstance(plan, Fused | Prefilter)
         # Where a decision depends on the vector, it is not the first one that was made.
-        or bound.where.decisions.get(bound.wanted) is not decision
+        or bound.where.decisions.get(bound.search.k) is not decision
         or decision.ask_near
     ):
         return
@@ -92,6 +93,7 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
             return
         kept.reset()
         kept.valid_for = valid_for
+        kept.depth = bound.search.k
         kept.snapshot = snapshot
         kept.where_at = tuple(PLACES[name] for name in names)
         kept.vector_at = PLACES[vector]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hybridq.conditions import Conjunct, Opaque
 from hybridq.errors import DataError
+from hybridq.exec.pages import depth_for
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.values import Evaluate, count_of, query_vector, same_query
 from hybridq.exec.where import Where, bind_where
@@ -88,8 +89,12 @@ class BoundTopK:
 
     @property
     def wanted(self) -> int:
-        """Rows to find before OFFSET is cut."""
+        """Rows to find before OFFSET is cut; the search goes as deep or deeper."""
         return self.limit + self.offset
+
+    def first(self, rows: int) -> BoundTopK:
+        """Return a search for so many rows, without OFFSET."""
+        return replace(self, limit=rows, offset=0, search=replace(self.search, k=rows))
 
 
 _NO_RADIUS = (math.inf, False)
@@ -143,7 +148,7 @@ def bind(
         snapshot,
         Search(
             query=vector,
-            k=limit + offset,
+            k=limit if topk.limit is None else depth_for(limit + offset),
             radius=radius[0],
             radius_inclusive=radius[1],
             threads=threads,

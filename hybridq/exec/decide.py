@@ -47,7 +47,8 @@ def _decided(
     bound: BoundTopK, settings: Settings, unit: UnitCosts, rest: Rest | None, step: int | None
 ) -> Decision:
     decisions = bound.where.decisions
-    key: Hashable = bound.wanted if rest is None and step is None else (bound.wanted, rest, step)
+    k = bound.search.k
+    key: Hashable = k if rest is None and step is None else (k, rest, step)
     known = decisions.get(key)
     if known is None:
         if len(decisions) >= _KEPT:
@@ -83,7 +84,7 @@ def statistics(
         share=known.share,
         narrowest_rows=known.narrowest_rows,
         lists=lists_of(base.ladder, target),
-        k=max(1, bound.wanted),
+        k=max(1, bound.search.k),
         rest=rest,
         near=near,
         runs=known.runs,

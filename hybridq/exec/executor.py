@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hybridq.exec.bind import BoundTopK
+from hybridq.exec.pages import extended
 from hybridq.exec.where import Completed
 from hybridq.index.bitmaps import bitmap_of
 from hybridq.index.counters import Counters
-from hybridq.index.hits import Hits, merge, sort_ties, verify
+from hybridq.index.hits import Hits, in_order, joined, merge, sort_ties, verify
 from hybridq.index.ivf import Float32s, Int64s, Part
 from hybridq.index.programs import Program, assemble
 from hybridq.index.search import (
@@ -62,16 +63,31 @@ class Run:
     switched: bool = False
 
 
-def execute(plan: PhysicalPlan, bound: BoundTopK, table: Table, run: Run) -> Hits:
-    """Return the hits of the query in their final order, OFFSET and LIMIT applied."""
+def execute(
+    plan: PhysicalPlan,
+    bound: BoundTopK,
+    table: Table,
+    run: Run,
+    *,
+    before: Sequence[tuple[int, PhysicalPlan]] = (),
+) -> Hits:
+    """Return the hits of the query in their final order, OFFSET and LIMIT applied.
+
+    `before` are (depth, plan) of the shallower searches that a page of rows is cut from, too.
+    """
     start = time.perf_counter()
     execution = _Execution(bound, table, run)
-    hits = execution.in_order(plan)
+    if before:
+        hits = execution.in_steps([*before, (bound.search.k, plan)])
+    else:
+        hits = execution.in_order(plan, bound.search.k)
     if len(hits) < bound.wanted:
         bounded = bound.search.radius != math.inf or bound.search.radius_inclusive
         if not bounded:
             hits = execution.append_without_distance(hits)
     hits = hits.cut(bound.offset, bound.wanted)
+    if before:
+        hits = in_order(bound.snapshot, hits, bound.sort_columns)
     verify(bound.snapshot, hits)
     run.rows = len(hits)
     run.seconds = time.perf_counter() - start
@@ -90,17 +106,25 @@ class _Execution:
         self._bitmaps: tuple[Program, ...] | None = None
         self._checked: list[npt.NDArray[np.uint8]] | None = None
 
-    def in_order(self, plan: PhysicalPlan) -> Hits:
+    def in_steps(self, steps: Sequence[tuple[int, PhysicalPlan]]) -> Hits:
+        """Search to one depth after the other; none moves what those before it found."""
+        snapshot = self._bound.snapshot
+        order = self.in_order(steps[0][1], steps[0][0])
+        for depth, plan in steps[1:]:
+            order = extended(snapshot, order, self.in_order(plan, depth), depth)
+        return order
+
+    def in_order(self, plan: PhysicalPlan, k: int) -> Hits:
         """Search, and where further sort keys matter, on past a tie at the k-th distance."""
         bound, search = self._bound, self._bound.search
         if not bound.sort_columns:
-            return self._search(plan, search)
-        wanted = search.k
+            return self._search(plan, search if k == search.k else replace(search, k=k))
+        wanted = k
         while True:
             hits = self._search(plan, replace(search, k=wanted + 1))
-            complete = len(hits) <= wanted or hits.distance[-1] > hits.distance[search.k - 1]
+            complete = len(hits) <= wanted or hits.distance[-1] > hits.distance[k - 1]
             if complete:
-                return sort_ties(bound.snapshot, hits, bound.sort_columns).cut(0, search.k)
+                return sort_ties(bound.snapshot, hits, bound.sort_columns).cut(0, k)
             wanted = 2 * wanted + 64
 
     def _search(self, plan: PhysicalPlan, search: Search) -> Hits:
@@ -265,11 +289,7 @@ class _Execution:
             return hits
         missing = bound.wanted - len(hits)
         extra = without_distance(bound.snapshot, self._complete(), missing, bound.sort_columns)
-        return Hits(
-            np.concatenate([hits.distance, extra.distance]),
-            np.concatenate([hits.part, extra.part]),
-            np.concatenate([hits.position, extra.position]),
-        )
+        return joined(hits, extra)
 
 
 def effort_of(plan: Fused) -> Effort:

@@ -21,7 +21,7 @@ from hybridq.exec.tracking import told, tracking_of
 from hybridq.nodes import Embedded, Explain, Passthrough, PerRow, TopK, Write
 from hybridq.plan.choose import by_duckdb
 from hybridq.plan.explain import Actual, Explained, as_json, as_text
-from hybridq.plan.physical import Bitmap, Decision, Exact, Fused, Postfilter
+from hybridq.plan.physical import Bitmap, Decision, Exact, Fused, Postfilter, is_exact
 from hybridq.sql import lateral
 
 
@@ -140,6 +140,8 @@ def _explained(
         index=bound.spec.name if bound is not None else None,
         metric=topk.distance.metric.name.lower(),
         limit=bound.limit if bound is not None and topk.limit is not None else None,
+        offset=bound.offset if bound is not None else 0,
+        depths=(*(depth for depth, _ in decision.before), bound.search.k if bound else 0),
         filters=[re.sub(r"\$hq\d+", "?", c.text) for c in topk.conjuncts],
         covered=bound is not None and not _by_duckdb(decision) and is_covered(bound),
         decision=decision,
@@ -167,13 +169,11 @@ def _actual(runs: Sequence[Run], seconds: float | None) -> Actual:
 
 def _recall(session: Host, bound: BoundTopK | None, decision: Decision) -> float | None:
     """Return the recall that a plan promises; a fixed number of lists promises none."""
-    plan = decision.plan
-    if bound is None or not isinstance(plan, Fused | Bitmap | Postfilter):
+    plans = [decision.plan, *(plan for _, plan in decision.before)]
+    if bound is None or all(map(is_exact, plans)):
         return 1.0
-    if plan.nprobe is not None:
+    if any(isinstance(p, Fused | Bitmap | Postfilter) and p.nprobe is not None for p in plans):
         return None
-    if plan.target is None:
-        return 1.0
     return target_of(bound, settings_of(session, bound.topk))
 
 

@@ -102,8 +102,8 @@ class Again:
 
     `valid_for` is all that the answer depends on beside parameters; the vector is parameter
     `vector_at`, the values of the WHERE are those `where_at`. `known` has, by these values, how to
-    find the rows, or None for values that came but once. `positions` counts rows that are kept by
-    position.
+    find the rows, or None for values that came but once. Searches go to `depth`; `positions` counts
+    rows that are kept by position.
     """
 
     valid_for: tuple[object, ...] = ()
@@ -111,6 +111,7 @@ class Again:
     vector_at: int = 0
     where_at: tuple[int, ...] = ()
     known: dict[Any, Finder | None] = field(default_factory=dict)
+    depth: int = 0
     positions: int = 0
 
     def reset(self) -> None:

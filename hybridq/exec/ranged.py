@@ -13,8 +13,9 @@ from hybridq.exec.decide import decide
 from hybridq.exec.executor import Run, Table, execute
 from hybridq.exec.host import Host, settings_of
 from hybridq.exec.opaque import rest_of
+from hybridq.exec.pages import depths_before
 from hybridq.index.hits import Hits
-from hybridq.plan.physical import Decision, Exact, Fused
+from hybridq.plan.physical import Decision, Exact, Fused, PhysicalPlan, Prefilter, is_exact
 from hybridq.settings import hinted
 
 _MOST = 65_536
@@ -23,10 +24,18 @@ _ALL = (("recall", 1.0), ("nprobe", None))
 
 
 def decided(session: Host, bound: BoundTopK) -> Decision:
-    """Choose the plan of a bound query."""
+    """Choose the plan of a bound query, and of what it needs before for OFFSET."""
     settings, rest = settings_of(session, bound.topk), rest_of(session, bound)
     if bound.topk.limit is not None:
-        return decide(bound, settings, session.instance.unit, rest)
+        decision = decide(bound, settings, session.instance.unit, rest)
+        if not bound.offset or not bound.limit:
+            return decision
+        depths = depths_before(bound.limit, bound.offset)
+        plans = [decide(bound.first(k), settings, session.instance.unit, rest).plan for k in depths]
+        if all(map(is_exact, plans)):
+            return decision
+        before = zip(depths, map(_by_index, plans), strict=True)
+        return replace(decision, plan=_by_index(decision.plan), before=tuple(before))
     settings = hinted(settings, _ALL)
     decision = decide(bound, settings, session.instance.unit, rest)
     if settings.plan != "auto" or not isinstance(decision.plan, Exact) or decision.plan.by_duckdb:
@@ -44,15 +53,21 @@ def decided(session: Host, bound: BoundTopK) -> Decision:
     )
 
 
+def _by_index(plan: PhysicalPlan) -> PhysicalPlan:
+    """Return a plan of the same cost and rows that can be one of several searches."""
+    if isinstance(plan, Exact) and plan.by_duckdb:
+        return Prefilter(source="duckdb", estimated_rows=0)
+    return plan
+
+
 def find(decision: Decision, bound: BoundTopK, table: Table, run: Run) -> Hits | None:
     """Return the hits; None where so many lie within the radius that DuckDB is as fast."""
-    hits = execute(decision.plan, bound, table, run)
+    hits = execute(decision.plan, bound, table, run, before=decision.before)
     if bound.topk.limit is not None:
         return hits
     while len(hits) == bound.limit:
         if bound.limit >= _MOST:
             return None
-        k = bound.limit * _GROWTH
-        bound = replace(bound, limit=k, search=replace(bound.search, k=k))
+        bound = bound.first(bound.limit * _GROWTH)
         hits = execute(decision.plan, bound, table, run)
     return hits

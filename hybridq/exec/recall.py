@@ -229,6 +229,7 @@ class _Measurement:
         run = Run()
         start = time.perf_counter()
         bound = self._bound(vector)
+        bound = bound.first(bound.limit)  # no deeper: that is what is measured
         rest = rest_of(self.session, bound)
         plan = self._plan(decide(bound, settings, self.session.instance.unit, rest))
         hits = execute(plan, bound, ByDuckDB(self.session, bound), run)

@@ -64,6 +64,15 @@ def merge(snapshot: Snapshot, found: Sequence[tuple[Float32s, Int64s]], k: int) 
     return sort_ties(snapshot, hits, ()).cut(0, k)
 
 
+def joined(first: Hits, second: Hits) -> Hits:
+    """Return the hits of both, those of the second last."""
+    return Hits(
+        np.concatenate([first.distance, second.distance]),
+        np.concatenate([first.part, second.part]),
+        np.concatenate([first.position, second.position]),
+    )
+
+
 def verify(snapshot: Snapshot, hits: Hits) -> None:
     """Raise OperationalError if the vector of a hit is not as it was written."""
     for i, part in enumerate(snapshot.parts):
@@ -92,6 +101,11 @@ def sort_ties(snapshot: Snapshot, hits: Hits, columns: Sequence[SortColumn]) -> 
         if stop - start > 1:
             order[start:stop] = start + _tie_order(snapshot, hits.cut(start, stop), columns)
     return hits.take(order)
+
+
+def in_order(snapshot: Snapshot, hits: Hits, columns: Sequence[SortColumn]) -> Hits:
+    """Order hits by distance (none: last), the given columns and key."""
+    return sort_ties(snapshot, hits.take(hits.distance.argsort(kind="stable")), columns)
 
 
 def _tie_order(

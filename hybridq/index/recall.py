@@ -9,6 +9,7 @@ to global share (see kernels.scan.probe).
 from __future__ import annotations
 
 import bisect
+import itertools
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.index.ivf import Float32s
+from hybridq.index.ivf import Float32s, Int64s
 from hybridq.index.ladder import Ladder
+from hybridq.kernels.subsets import nearest_of_subsets
 from hybridq.nodes import Metric
 from hybridq.progress import Progress
 
@@ -36,7 +38,7 @@ _LOST_BY_CODES = 0.1
 _RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 _EPSILONS = (1.2, 1.5, 1.8, 2.2, 2.5, 3.5)
 _MAX_ROWS = 2_000_000
-_BLOCK = 8
+_ROWS_AT_ONCE = 16_384
 _HALVINGS = 4
 _ERRORS = 2.0  # standard errors of a mean recall that a target is kept away from
 
@@ -90,45 +92,20 @@ def calibrate(
     queries = generator.choice(len(rows), min(QUERIES, len(rows)), replace=False)
     # Fewer rows say nothing about k = 10.
     shares = np.array([s for s in SHARES if s * len(rows) >= 20] or [1.0])
-    order = generator.permutation(len(rows))
-    subsets = [np.sort(order[: max(1, round(s * len(rows)))]) for s in shares]
-    hits = np.zeros((len(ks), len(shares), len(queries), nlist), np.float32)
-    visits = np.empty((len(queries), nlist), np.int64)
-    sizes = np.array([np.bincount(row_lists[subset], minlength=nlist) for subset in subsets])
-    progress.start("calibrate recall", len(queries))
+    sizes = [max(1, round(s * len(rows))) for s in shares]
+    rank = generator.permutation(len(rows))
+    level = np.searchsorted(sizes, rank, side="right").astype(np.uint8)
+    listed = [np.bincount(row_lists[level <= s], minlength=nlist) for s in range(len(shares))]
+    visits = np.argsort(_scores(rows[queries], centroids, metric), axis=1)
+    progress.start("calibrate recall", len(rows))
     try:
-        squares = np.einsum("ij,ij->i", rows, rows)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for first in range(0, len(queries), _BLOCK):
-                block = queries[first : first + _BLOCK]
-                # One matrix product for many queries: BLAS runs several times faster than by row.
-                scores = _scores(rows[block], rows, squares, metric)
-                scores[np.arange(len(block)), block] = np.inf
-                away = _scores(rows[block], centroids, None, metric)
-                visits[first : first + len(block)] = np.argsort(away, axis=1)
-
-                def work(i: int, first: int = first, scores: Float32s = scores) -> None:
-                    place = np.empty(nlist, np.int64)
-                    place[visits[first + i]] = np.arange(nlist)
-                    for s, subset in enumerate(subsets):
-                        whole = len(subset) == len(rows)
-                        own = scores[i] if whole else scores[i, subset]
-                        nearest = _nearest(own, int(ks.max()))
-                        places = place[row_lists[subset[nearest]]]
-                        _count_hits(places, ks, hits[:, s, first + i])
-
-                for _ in pool.map(work, range(len(block))):
-                    pass
-                progress.advance(len(block))
+        nearest = _nearest(rows, queries, level, len(shares), metric, progress)
     finally:
         progress.finish()
-    recall = np.cumsum(hits, axis=3, out=hits)
-    passed = np.array([size[visits] for size in sizes], np.float32)
+    found = _Found(row_lists, nearest, visits)
+    passed = np.array([size[visits] for size in listed], np.float32)
     scanned = np.bincount(row_lists, minlength=nlist)[visits].astype(np.float64)
-    aims = targets + _LOST_BY_CODES * (1 - targets)
-    lists = _lists_for(recall, aims)
-    seen = _Seen(shares, np.cumsum(passed, axis=2, out=passed), np.cumsum(scanned, axis=1))
-    lists = _as_stopped(lists, recall, seen, ks, aims)
+    lists = _as_stopped(_lists_for(found), found, shares, passed, scanned)
     known, lists = _extended(np.log(shares), lists, count, nlist)
     return Ladder(
         ks=ks, targets=targets, shares=known, lists=np.ascontiguousarray(lists), gamma=GAMMA
@@ -146,31 +123,78 @@ def _extended(shares: Doubles, lists: Doubles, count: int, nlist: int) -> tuple[
     return np.append(least, shares), np.concatenate([end[:, :, None], lists], axis=2)
 
 
-def _lists_for(recall: Floats, targets: Doubles) -> Doubles:
+class _Found:
+    """How many of the true top k each visited list holds: per k, share and query, (…, nlist)."""
+
+    def __init__(self, row_lists: npt.NDArray[np.int32], nearest: Int64s, visits: Int64s) -> None:
+        queries, nlist = visits.shape
+        shares = nearest.shape[1]
+        self.shape = len(KS), shares, queries
+        self._counts = np.zeros((len(KS), shares, queries, nlist), np.uint8)
+        self._tops = np.empty((len(KS), shares, queries), np.float32)
+        place = np.empty(nlist, np.int64)
+        for q in range(queries):
+            place[visits[q]] = np.arange(nlist)
+            for s in range(shares):
+                rows = nearest[q, s]
+                places = place[row_lists[rows[rows >= 0]]]
+                for i, k in enumerate(KS):
+                    # One neighbour a query says too little: for k = 1 the first three speak.
+                    top = places[: max(k, _LEAST)] if len(places) else np.zeros(1, np.int64)
+                    np.add.at(self._counts[i, s, q], top, 1)
+                    self._tops[i, s, q] = len(top)
+        np.cumsum(self._counts, axis=3, dtype=np.uint8, out=self._counts)
+
+    def recall(self, i: int, s: int) -> Floats:
+        """Return the recall (queries, nlist) after each visited list."""
+        recall: Floats = self._counts[i, s] / self._tops[i, s][:, None]
+        return recall
+
+
+def _aim(target: float) -> float:
+    """Return the recall that lists must reach so that codes may lose some, too."""
+    return target + _LOST_BY_CODES * (1 - target)
+
+
+def _lists_for(found: _Found) -> Doubles:
     """Return the log of the lists whose mean recall reaches each target: (k, target, share)."""
-    kinds, shares, queries, _ = recall.shape
-    lists = np.empty((kinds, len(targets), shares))
+    kinds, shares, queries = found.shape
+    lists = np.empty((kinds, len(TARGETS), shares))
     for i in range(kinds):
         for s in range(shares):
-            error = _ERRORS * recall[i, s].std(axis=0) / queries**0.5
-            reached = np.minimum(recall[i, s].mean(axis=0) - error, 1.0)
-            for t, target in enumerate(targets):
-                enough = reached >= min(target, reached[-1])
+            recall = found.recall(i, s)
+            error = _ERRORS * recall.std(axis=0) / queries**0.5
+            reached = np.minimum(recall.mean(axis=0) - error, 1.0)
+            for t, target in enumerate(TARGETS):
+                enough = reached >= min(_aim(target), reached[-1])
                 lists[i, t, s] = np.log(int(np.argmax(enough)) + 1)
     return lists
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Per share and query, after each visited list: rows that passed, and rows scanned."""
+    """What scans of one share have seen after each visited list: all (queries, nlist).
 
-    shares: Doubles
+    `passed` are rows that passed, `local` is the log of the share they are of the rows scanned,
+    `elsewhere` the log of what the rule asks for more where that is less than the share.
+    """
+
+    log_shares: Doubles
     passed: Floats
-    scanned: Doubles
+    local: Doubles
+    elsewhere: Doubles
+
+    @classmethod
+    def of(cls, shares: Doubles, s: int, passed: Floats, scanned: Doubles) -> _Seen:
+        """Tell what is seen of rows that pass and are scanned in each list (queries, nlist)."""
+        passed, share = np.cumsum(passed, axis=1), shares[s]
+        local = np.log((passed + 0.5 * share) / (np.cumsum(scanned, axis=1) + 0.5))
+        elsewhere = GAMMA * np.maximum(0.0, np.log(share) - local)
+        return cls(np.log(shares), passed, local, elsewhere)
 
 
 def _as_stopped(
-    lists: Doubles, recall: Floats, seen: _Seen, ks: npt.NDArray[np.int64], targets: Doubles
+    lists: Doubles, found: _Found, shares: Doubles, passed: Floats, scanned: Doubles
 ) -> Doubles:
     """Raise the ladder until a scan that stops by it reaches the targets.
 
@@ -178,16 +202,17 @@ def _as_stopped(
     happens to be high: the recall it reaches lies below that of the same number of lists.
     """
     corrected = lists.copy()
-    for i, k in enumerate(ks.tolist()):
-        for s in range(len(seen.shares)):
-            wanted = len(targets) - 1
-            for t in reversed(range(len(targets))):
-                wanted = min(wanted, len(targets) - 1)
+    for s in range(len(shares)):
+        seen = _Seen.of(shares, s, passed[s], scanned)
+        for i, k in enumerate(KS):
+            recall = found.recall(i, s)
+            wanted = len(TARGETS) - 1
+            for t in reversed(range(len(TARGETS))):
+                target = _aim(TARGETS[t])
+                wanted = min(wanted, len(TARGETS) - 1)
                 # Targets ascend, so a lower one needs no higher a rung than the one above it.
                 rung = t
-                while rung < wanted and not _reaches(
-                    targets[t], lists[i, rung], recall[i, s], seen, s, k
-                ):
+                while rung < wanted and not _reaches(target, lists[i, rung], recall, seen, k):
                     rung += 1
                 corrected[i, t, s] = lists[i, rung, s]
                 if rung > t:
@@ -195,7 +220,7 @@ def _as_stopped(
                     low, high = lists[i, rung - 1], lists[i, rung]
                     for _ in range(_HALVINGS):
                         middle = (low + high) / 2
-                        if _reaches(targets[t], middle, recall[i, s], seen, s, k):
+                        if _reaches(target, middle, recall, seen, k):
                             high = middle
                         else:
                             low = middle
@@ -204,31 +229,26 @@ def _as_stopped(
     return np.maximum.accumulate(corrected, axis=1)
 
 
-def _reaches(target: float, rung: Doubles, recall: Floats, seen: _Seen, s: int, k: int) -> bool:
+def _reaches(target: float, rung: Doubles, recall: Floats, seen: _Seen, k: int) -> bool:
     """Tell whether scans that stop by one rung of the ladder reach `target` on average."""
     queries, nlist = recall.shape
     length = min(nlist, int(4 * np.exp(rung.max())) + 16)
-    share = seen.shares[s]
-    passed, scanned = seen.passed[s, :, :length], seen.scanned[:, :length]
-    local = (passed + 0.5 * share) / (scanned + 0.5)
-    need = np.exp(np.interp(np.log(local), np.log(seen.shares), rung))
-    need *= np.maximum(1.0, share / local) ** GAMMA
-    done = (np.arange(1, length + 1) >= need) & (passed >= min(k, passed[:, -1:].min()))
+    passed, local = seen.passed[:, :length], seen.local[:, :length]
+    need = np.interp(local, seen.log_shares, rung)
+    need += seen.elsewhere[:, :length]
+    visited = np.log(np.arange(1, length + 1)) + 1e-9
+    done = (visited >= need) & (passed >= min(k, passed[:, -1:].min()))
     stop = np.where(done.any(axis=1), done.argmax(axis=1), length - 1)
     reached = recall[np.arange(queries), stop]
     return bool(reached.mean() - _ERRORS * reached.std() / queries**0.5 >= target)
 
 
-def _scores(
-    queries: Float32s, rows: Float32s, squares: npt.NDArray[np.float32] | None, metric: Metric
-) -> npt.NDArray[np.float32]:
+def _scores(queries: Float32s, rows: Float32s, metric: Metric) -> npt.NDArray[np.float32]:
     """Return values (queries, rows) that order rows by distance, smaller nearer."""
     scores: Float32s = queries @ rows.T
     if metric is Metric.IP:
         return np.negative(scores, out=scores)
-    if squares is None:
-        squares = np.einsum("ij,ij->i", rows, rows)
-    # In place: with millions of rows each copy counts.
+    squares = np.einsum("ij,ij->i", rows, rows)
     if metric is Metric.COSINE:
         scores /= -np.sqrt(np.maximum(squares, np.float32(1e-30)))
         return scores
@@ -237,21 +257,43 @@ def _scores(
     return scores
 
 
-def _nearest(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
-    """Return the places of the k least finite scores, or of all there are, in order."""
-    k = min(k, int(np.isfinite(scores).sum()))
-    if k == 0:
-        return np.empty(0, np.int64)
-    nearest = np.argpartition(scores, k - 1)[:k]
-    return nearest[np.argsort(scores[nearest], kind="stable")]
+def _nearest(
+    rows: Float32s,
+    queries: Int64s,
+    level: npt.NDArray[np.uint8],
+    subsets: int,
+    metric: Metric,
+    progress: Progress,
+) -> Int64s:
+    """Return the rows nearest to each of `queries`, nearest first: (queries, subsets, k).
 
+    A query leaves itself out; -1 stands where there are fewer rows. Rows are read once, some at a
+    time, so that their scores stay in the cache.
+    """
+    shape = len(queries), subsets, min(max(KS), len(rows))
+    distances = np.full(shape, np.inf, np.float32)
+    nearest = np.full(shape, -1, np.int64)
+    filled = np.zeros(shape[:2], np.int64)
+    vectors = np.ascontiguousarray(rows[queries])
+    threads = os.cpu_count() or 1
+    edges = np.linspace(0, len(queries), 4 * threads + 1).astype(int).tolist()
+    with ThreadPoolExecutor(threads) as pool:
+        for first in range(0, len(rows), _ROWS_AT_ONCE):
+            chunk = rows[first : first + _ROWS_AT_ONCE]
+            scores = np.ascontiguousarray(_scores(vectors, chunk, metric))
+            own = np.flatnonzero((queries >= first) & (queries < first + len(chunk)))
+            scores[own, queries[own] - first] = np.inf
+            levels = np.ascontiguousarray(level[first : first + len(chunk)])
 
-def _count_hits(places: npt.NDArray[np.int64], ks: npt.NDArray[np.int64], out: Floats) -> None:
-    """Add to `out` (len(ks), nlist) the share of the true top k that each visited list holds."""
-    if len(places) == 0:
-        out[:, 0] += 1.0
-        return
-    for i, k in enumerate(ks.tolist()):
-        # One neighbour a query says too little: for k = 1 the first three speak.
-        top = places[: max(k, _LEAST)]
-        np.add.at(out[i], top, 1.0 / len(top))
+            def offer(
+                part: tuple[int, int],
+                scores: Float32s = scores,
+                levels: npt.NDArray[np.uint8] = levels,
+                first: int = first,
+            ) -> None:
+                nearest_of_subsets(scores, levels, *part, first, distances, nearest, filled)
+
+            for _ in pool.map(offer, itertools.pairwise(edges)):
+                pass
+            progress.advance(len(chunk))
+    return np.take_along_axis(nearest, np.lexsort((nearest, distances)), axis=2)

@@ -35,12 +35,17 @@ class Actual:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """One TopK of a statement: what it searches, how, and what happened."""
+    """One TopK of a statement: what it searches, how, and what happened.
+
+    `depths` are those of its searches: more than one for a page by OFFSET.
+    """
 
     table: str
     index: str | None
     metric: str
     limit: int | None
+    offset: int
+    depths: Sequence[int]
     filters: Sequence[str]
     covered: bool
     decision: Decision
@@ -65,6 +70,7 @@ def _object(e: Explained) -> dict[str, Any]:
         "index": e.index,
         "metric": e.metric,
         "limit": e.limit,
+        **({"offset": e.offset, "depths": list(e.depths)} if e.offset else {}),
         "filters": list(e.filters),
         "covered": e.covered,
         "recall": e.recall,
@@ -104,12 +110,17 @@ def as_text(explained: Sequence[Explained]) -> str:
 def _text(e: Explained) -> str:
     d = e.decision
     using = f" using index {e.index}" if e.index is not None else ""
-    limit = f"first {e.limit} " if e.limit is not None else ""
+    rows = f"first {e.limit} rows" if e.limit is not None else "rows"
+    if e.offset and e.limit:
+        rows = f"rows {e.offset + 1} to {e.offset + e.limit}"
     lines = [
-        f"TopK: {limit}rows of {e.table} by {e.metric} distance{using}",
+        f"TopK: {rows} of {e.table} by {e.metric} distance{using}",
         f"  Plan: {_plan_line(d.plan)}",
         f"  Reason: {d.reason}",
     ]
+    if len(e.depths) > 1:
+        depths = ", ".join(f"{depth:,}" for depth in e.depths)
+        lines.append(f"  Depths: {depths} rows; each adds what it finds beside those before")
     if e.for_each is not None:
         lines.append(f"  For each row of: {e.for_each}")
     if e.hints:

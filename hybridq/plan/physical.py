@@ -86,6 +86,12 @@ class Postfilter:
 
 PhysicalPlan: TypeAlias = Exact | Prefilter | Fused | Bitmap | Postfilter
 
+
+def is_exact(plan: PhysicalPlan) -> bool:
+    """Tell whether a plan misses no row."""
+    return isinstance(plan, Exact | Prefilter) or (plan.target is None and plan.nprobe is None)
+
+
 NAMES = ("exact", "prefilter", "fused", "bitmap", "postfilter")
 
 
@@ -108,7 +114,8 @@ class Candidate:
 class Decision:
     """The plan chosen, and why.
 
-    `ask_near` tells that the share of rows that pass near the query could change it.
+    `ask_near` tells that the share of rows that pass near the query could change it. `before` has
+    (depth, plan) of the shallower searches that a page by OFFSET takes.
     """
 
     plan: PhysicalPlan
@@ -117,6 +124,7 @@ class Decision:
     candidates: tuple[Candidate, ...]
     because: Callable[[], str] = field(compare=False)
     ask_near: bool = False
+    before: tuple[tuple[int, PhysicalPlan], ...] = ()
 
     @property
     def reason(self) -> str:
