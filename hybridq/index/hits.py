@@ -44,24 +44,31 @@ def merge(snapshot: Snapshot, found: Sequence[tuple[Float32s, Int64s]], k: int) 
     if len(found) == 1:
         distance, position = found[0]
         return Hits(distance, np.zeros(len(distance), np.int64), position).cut(0, k)
-    busy = [i for i, (distance, _) in enumerate(found) if len(distance)]
-    if not busy:
-        return Hits(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
-    if len(busy) == 1:
-        distance, position = found[busy[0]]
-        parts = np.full(len(distance), busy[0], np.int64)
-        return Hits(distance, parts, position).cut(0, k)
-    distance = np.concatenate([found[i][0] for i in busy])
-    position = np.concatenate([found[i][1] for i in busy])
-    hits = _merged(found, distance, position, min(k, len(distance)))
+    heads, ends, total = [], [], 0
+    for near, _ in found:
+        heads.append(total)
+        total += len(near)
+        ends.append(total)
+    distance = np.concatenate([near for near, _ in found])
+    position = np.concatenate([at for _, at in found])
+    hits = _merged(np.array([heads, ends], np.int64), distance, position, min(k, total))
     if hits is not None:
         return hits
-    parts = np.array(busy).repeat([len(found[i][0]) for i in busy])
+    parts = np.arange(len(found)).repeat([len(near) for near, _ in found])
     order = distance.argsort(kind="stable")
     if len(order) > k > 0 and distance[order[k - 1]] < distance[order[k]]:
         order = order[:k]  # no tie goes across the end
     hits = Hits(distance, parts, position).take(order)
     return sort_ties(snapshot, hits, ()).cut(0, k)
+
+
+def _merged(runs: Int64s, distance: Float32s, position: Int64s, count: int) -> Hits | None:
+    """Return the first `count` hits, None if a tie leaves their order open."""
+    near = np.empty(count, np.float32)
+    parts, positions = np.empty(count, np.int64), np.empty(count, np.int64)
+    if merging.merge_sorted(distance, position, runs, count, near, parts, positions):
+        return None
+    return Hits(near, parts, positions)
 
 
 def joined(first: Hits, second: Hits) -> Hits:
