@@ -95,6 +95,8 @@ class Session:
 
     def run(self, text: str, parameters: Parameters = None) -> Result:
         """Run every statement of `text` and return the last one's result."""
+        if not self.settings.statement_timeout:
+            return self._run(text, parameters)
         with self.limit():
             return self._run(text, parameters)
 
