@@ -144,7 +144,7 @@ def fold(snapshot: Snapshot, change: Change, version: int, busy: Collection[int]
     waiting = sum(p.rows for p in flat)
     if change.row is not None and waiting < FLAT_ROWS and young:
         last = young[-1]
-        if grows(last) and last.uid not in busy:
+        if last.uid not in busy and grows(last, change.row):
             young[-1] = grown(last, change.row)
             return replace(snapshot, parts=(*stored, *young), version=version)
     fresh = change.part if change.row is None else _of_row(snapshot.spec, change.row)

@@ -48,9 +48,24 @@ class OneRow:
         ]
 
 
-def grows(part: Part) -> bool:
-    """Tell whether another row may be put behind those of a part."""
-    return part.codes is None and part.segment is None and part.n_vectors == part.rows < FLAT_ROWS
+def grows(part: Part, row: OneRow) -> bool:
+    """Tell whether a row may be put behind those of a part, each key being there once."""
+    if part.codes is not None or part.segment is not None:
+        return False
+    if part.n_vectors < part.rows or part.rows >= FLAT_ROWS:
+        return False
+    # A dead row still has its key.
+    return part.dead == 0 or not _has_key(part, row)
+
+
+def _has_key(part: Part, row: OneRow) -> bool:
+    same = np.ones(part.rows, np.bool_)
+    for i in range(part.spec.key_count):
+        key, dictionary = row.keys[i], part.dictionaries[i]
+        if dictionary is not None:
+            key = dictionary.index(pa.scalar(key, pa.large_string())).as_py()
+        same &= part.keys[i] == key
+    return bool(same.any())
 
 
 def grown(part: Part, row: OneRow) -> Part:

@@ -147,6 +147,31 @@ def test_a_rollback_leaves_the_room_to_the_next(tmp_path):
         index_equals_table(con)
 
 
+@pytest.mark.parametrize("kind", ["BIGINT", "TEXT", "composite"])
+def test_a_key_that_comes_back(tmp_path, kind):
+    """A part that grows may hold the key already, of a row that is dead."""
+    with hybridq.connect(tmp_path / "album.duckdb") as con:
+        columns = "k BIGINT, l TEXT" if kind == "composite" else f"k {kind}, l TEXT"
+        key = "k, l" if kind == "composite" else "k"
+        con.execute(f"CREATE TABLE c ({columns}, v FLOAT[3], PRIMARY KEY ({key}))")
+        con.execute("INSERT INTO c SELECT i, 'l', [i % 7, i % 11, i] FROM range(1000, 1600) r(i)")
+        con.execute("CREATE INDEX i ON c USING ann (v) WITH (nlist = 4)")
+        insert = "INSERT INTO c VALUES (?, ?, ?)"
+        given = [str(i) if kind == "TEXT" else i for i in (7, 10**6, 10**9)]
+        for turn in range(4):
+            for i in given:
+                con.execute(insert, [i, "l", [turn, 0.5, 0.25]])
+                index_equals_table(con)
+            con.execute("UPDATE c SET v = [0, 0, ?] WHERE k = ?", [turn, given[0]])
+            index_equals_table(con)
+            upsert = f"{insert} ON CONFLICT ({key}) DO UPDATE SET v = excluded.v"
+            con.execute(upsert, [given[1], "l", [turn, 1.0, 1.0]])
+            con.execute(upsert, [given[1], "l", [turn, 2.0, 1.0]])
+            index_equals_table(con)
+            con.execute("DELETE FROM c WHERE v[3] < 1000")
+            index_equals_table(con)
+
+
 def test_a_transaction_of_many_single_rows(tmp_path):
     with hybridq.connect(tmp_path / "album.duckdb") as con:
         filled(con)
