@@ -1,6 +1,7 @@
 """The life of a statement.
 
-    text ── parse_script (cached) ──> statements           sql/parse.py
+    text ── again? the last answer's way                        exec/again.py
+         ── parse_script (cached) ──> statements           sql/parse.py
       TopK       resolve ─> bind ─> decide ─> execute ─> assemble      exec/query.py
       Embedded   each TopK as above; DuckDB runs the rest              exec/query.py
       Write      RETURNING key, change log, one transaction            exec/dml.py, exec/write.py
@@ -17,7 +18,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
 import duckdb
 
@@ -33,13 +34,13 @@ from hybridq.exec import (
     recall,
     statements,
 )
+from hybridq.exec.again import Repeats
 from hybridq.exec.deadline import Deadline
 from hybridq.exec.environment import Environment
 from hybridq.exec.host import Parameters, duck_parameters
 from hybridq.exec.names import Names
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Pending, Result, Row, translate
-from hybridq.exec.tracking import written_by
 from hybridq.exec.transaction import Transaction as Tx
 from hybridq.exec.transaction import Writes
 from hybridq.instance import Instance
@@ -66,8 +67,6 @@ from hybridq.settings import Settings
 from hybridq.sql import parse as sql
 from hybridq.storage.manifest import TableInfo
 
-_P = TypeVar("_P")
-
 
 class Session:
     """One connection's state: settings, transaction, caches, and the DuckDB connection."""
@@ -84,6 +83,7 @@ class Session:
         self.progress = Cancellable(progress if progress is not None else NoProgress())
         self.transaction: Tx | None = None
         self._texts = sql.Texts()
+        self._repeats = Repeats(self)
         self._pending: weakref.ref[Pending] | None = None
         self.once: set[str] = set()
         self.environment = Environment(instance)
@@ -95,8 +95,9 @@ class Session:
 
     def run(self, text: str, parameters: Parameters = None) -> Result:
         """Run every statement of `text` and return the last one's result."""
-        if not self.settings.statement_timeout:
-            return self._run(text, parameters)
+        known = self._repeats.answer(text, parameters)
+        if known is not None:
+            return known
         with self.limit():
             return self._run(text, parameters)
 
@@ -119,6 +120,8 @@ class Session:
             except Error as error:
                 error.position = one.in_script(error.position)
                 raise
+        if len(parsed) == 1 and isinstance(parsed[0].statement, TopK):
+            self._repeats.keep(text, parsed[0].statement)
         return result if result is not None else Result(None, [])
 
     def parse(self, text: str) -> tuple[sql.Parsed, ...]:
@@ -130,8 +133,7 @@ class Session:
         self.instance.functions.renew_macros(self.duck, outside=self.transaction is None)
         if not isinstance(statement, Transaction):
             self._refuse_failed()
-            if not self.autocommit and self.transaction is None and not self._commits(statement):
-                boundaries.begin(self, explicit=True, writes=lambda: written_by(self, statement))
+            boundaries.begin_for(self, statement)
         if self.transaction is not None:
             self.transaction.thread = threading.get_ident()
         context = self.instance.functions.context
@@ -156,12 +158,6 @@ class Session:
         finally:
             if shared:
                 self.environment.database_changed()
-
-    def _commits(self, statement: Statement) -> bool:
-        """Tell whether a statement commits on its own, so that no transaction begins for it."""
-        if isinstance(statement, DropIndex):
-            return self.instance.index_named(statement.name) is not None
-        return isinstance(statement, CreateIndex | Reindex)
 
     def _dispatch(self, statement: Statement, parameters: Parameters) -> Result:
         match statement:
@@ -353,7 +349,7 @@ class Session:
         """Return what of a TopK does not depend on values."""
         return self._names.prepared(topk)
 
-    def planned_insert(self, write: Write, plan: Callable[[], _P]) -> _P:
+    def planned_insert(self, write: Write, plan: Callable[[], Any]) -> Any:
         """Return what `plan` makes of an INSERT, remembered while names mean the same."""
         return self._names.insert(write, plan)
 

@@ -33,8 +33,11 @@ class Cursor:
 
         Parameters are a sequence for `?` and `$1`, or a mapping for `:name` and `$name`.
         """
-        connection = self._open()
-        self._drop()
+        connection = self._connection
+        if connection is None:
+            connection = self._open()
+        if self._result is not None:
+            self._drop()
         _check_operation(operation)
         _check_parameters(parameters)
         self._result = connection.run(operation, adapt_all(parameters))
@@ -195,7 +198,7 @@ def _check_operation(operation: object) -> None:
 
 
 def _check_parameters(parameters: object) -> None:
-    if parameters is None or isinstance(parameters, list | tuple | Mapping):
+    if parameters is None or isinstance(parameters, (list, tuple, Mapping)):
         return
     if isinstance(parameters, str | bytes) or not isinstance(parameters, Sequence):
         if hasattr(parameters, "__len__") and not isinstance(parameters, str | bytes):

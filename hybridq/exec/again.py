@@ -8,62 +8,93 @@ answer of less than k rows.
 
 from __future__ import annotations
 
+import numpy as np
+
 from hybridq.exec.bind import BoundTopK
 from hybridq.exec.executor import effort_of, positions_of
 from hybridq.exec.host import PLACES, Host, Parameters
 from hybridq.exec.output import covered
 from hybridq.exec.prepare import Again, Finder, Prepared
-from hybridq.exec.result import Result
+from hybridq.exec.result import Result, Row
 from hybridq.exec.values import finite_vector
 from hybridq.exec.where import key_of
 from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, merge
-from hybridq.index.ivf import Int64s
+from hybridq.index.ivf import Float32s, Int64s
+from hybridq.index.scans import RepeatedScan
 from hybridq.index.search import Search, gather_part, scan_parts
-from hybridq.nodes import Metric, Parameter, QueryValue
+from hybridq.index.state import IndexState
+from hybridq.nodes import Metric, Parameter, QueryValue, TopK
 from hybridq.plan.physical import Decision, Fused, Prefilter
 
 _KEPT = 64
+_KEPT_TEXTS = 256
 _KEPT_POSITIONS = 1 << 16
 
 
-def _validity(session: Host) -> tuple[object, ...]:
+def _validity(session: Host, state: IndexState) -> tuple[object, ...]:
     # Objects that are replaced when they change; compared by identity first.
-    return (session.environment.token, session.settings, session.instance.unit)
+    return (state.snapshot, session.settings, session.instance.unit, session.environment.token)
 
 
-def answer_again(session: Host, prepared: Prepared, parameters: Parameters) -> Result | None:
-    """Answer as the last time, with another vector; None if anything else is not the same."""
-    kept = prepared.again
-    if not kept.known or session.transaction is not None or not session.standard_order:
+class Repeats:
+    """The statements of a session that may come again, by their text."""
+
+    def __init__(self, session: Host) -> None:
+        self._session = session
+        self._known: dict[str, Again] = {}
+
+    def answer(self, text: str, parameters: Parameters) -> Result | None:
+        """Answer a text as the last time, with another vector; None if it must go the long way."""
+        kept = self._known.get(text)
+        if kept is None:
+            return None
+        session = self._session
+        if not session.autocommit or session.settings.statement_timeout:
+            return None
+        return _answer(session, kept, parameters)
+
+    def keep(self, text: str, topk: TopK) -> None:
+        """Know the text of a statement that was just run."""
+        session = self._session
+        if session.transaction is not None:
+            return
+        prepared = session.prepared(topk)
+        if isinstance(prepared, Prepared) and prepared.again.known:
+            if len(self._known) >= _KEPT_TEXTS:
+                self._known.clear()
+            self._known[text] = prepared.again
+
+
+def _answer(session: Host, kept: Again, parameters: Parameters) -> Result | None:
+    state = kept.state
+    if (
+        state is None
+        or session.transaction is not None
+        or type(parameters) is not list
+        or len(parameters) != kept.count
+        or state.stale
+        or state.damage is not None
+    ):
         return None
-    if not isinstance(parameters, list) or len(parameters) != len(prepared.topk.parameters):
-        return None
-    find = kept.known.get(key_of([parameters[i] for i in kept.where_at]))
-    given = parameters[kept.vector_at]
-    if find is None or given is None or prepared.state.stale or prepared.state.damage is not None:
-        return None
-    snapshot = session.instance.snapshot(prepared.state)
-    if snapshot is not kept.snapshot or kept.valid_for != _validity(session):
+    if kept.valid_for != _validity(session, state):
         kept.reset()
         return None
-    vector = finite_vector(given)
-    spec, counts = prepared.spec, prepared.counts
-    if len(vector) != spec.dim or (spec.metric is Metric.COSINE and not vector.any()):
+    find = kept.known.get(key_of([parameters[i] for i in kept.where_at]))
+    if find is None or parameters[kept.vector_at] is None:
         return None
-    assert counts is not None
-    hits = find(Search(query=vector, k=kept.depth))
-    if hits is None or len(hits) < counts[0]:
+    vector = finite_vector(parameters[kept.vector_at])
+    if len(vector) != kept.dim or (state.spec.metric is Metric.COSINE and not vector.any()):
         return None
-    hits = hits.cut(0, counts[0])
     try:
-        return Result(prepared.fields, covered(prepared, snapshot, hits))
+        rows = find(vector)
     except OverflowError:
         return None  # DuckDB has dates that Python has not
+    return None if rows is None else Result(kept.fields, rows)
 
 
 def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
-    """Keep what `answer_again` needs, if the statement is of its kind."""
+    """Keep what `Repeats` needs, if the statement is of its kind."""
     prepared, topk, snapshot = bound.prepared, bound.topk, bound.snapshot
     plan = decision.plan
     if (
@@ -83,8 +114,10 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
         or decision.ask_near
     ):
         return
-    kept, valid_for = prepared.again, _validity(session)
-    if kept.snapshot is not snapshot or kept.valid_for != valid_for:
+    kept, valid_for = prepared.again, _validity(session, prepared.state)
+    if valid_for[0] is not snapshot:
+        return  # it was replaced meanwhile
+    if kept.valid_for != valid_for:
         query, names = topk.distance.query, prepared.wheres.names
         if not isinstance(query, QueryValue) or not isinstance(query.value, Parameter):
             return
@@ -93,8 +126,10 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
             return
         kept.reset()
         kept.valid_for = valid_for
-        kept.depth = bound.search.k
-        kept.snapshot = snapshot
+        kept.state = prepared.state
+        kept.fields = prepared.fields
+        kept.dim = prepared.spec.dim
+        kept.count = len(topk.parameters)
         kept.where_at = tuple(PLACES[name] for name in names)
         kept.vector_at = PLACES[vector]
     key = key_of([bound.parameters[name] for name in prepared.wheres.names])
@@ -107,30 +142,51 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
 
 
 def _finder(bound: BoundTopK, plan: Fused | Prefilter, kept: Again) -> Finder | None:
-    snapshot, programs = bound.snapshot, bound.programs
-    counters = _Uncounted()
+    snapshot, programs, k, limit = bound.snapshot, bound.programs, bound.search.k, bound.limit
+    parts, prepared, counters = snapshot.parts, bound.prepared, _Uncounted()
+
+    def rows_of(hits: Hits | None) -> list[Row] | None:
+        if hits is None or len(hits) < limit:
+            return None
+        return covered(prepared, snapshot, hits.cut(0, limit))
+
     if isinstance(plan, Prefilter):
         if plan.estimated_rows > _KEPT_POSITIONS:
             return None
-        pairs = zip(snapshot.parts, programs, strict=True)
+        pairs = zip(parts, programs, strict=True)
         chosen = [positions_of(part, program, plan.source) for part, program in pairs]
         kept.positions += sum(map(len, chosen))
 
-        def gather(search: Search) -> Hits:
-            together = zip(snapshot.parts, chosen, strict=True)
+        def gather(query: Float32s) -> list[Row] | None:
+            search = Search(query=query, k=k)
+            together = zip(parts, chosen, strict=True)
             found = [gather_part(part, p, search, counters) for part, p in together]
-            return merge(snapshot, found, search.k)
+            return rows_of(merge(snapshot, found, k))
 
         return gather
+    effort = effort_of(plan)
     if plan.target is None:
         return None  # threads may share it
-    effort = effort_of(plan)
+    if RepeatedScan.suits(parts, k, effort):
+        return _of_one_part(bound, RepeatedScan(parts[0], programs[0], k, effort))
 
-    def scan(search: Search) -> Hits | None:
-        found = scan_parts(snapshot.parts, programs, search, counters, effort)
-        return None if found is None else merge(snapshot, found, search.k)
+    def scan(query: Float32s) -> list[Row] | None:
+        found = scan_parts(parts, programs, Search(query=query, k=k), counters, effort)
+        return None if found is None else rows_of(merge(snapshot, found, k))
 
     return scan
+
+
+def _of_one_part(bound: BoundTopK, scan: RepeatedScan) -> Finder:
+    k, prepared, snapshot = bound.search.k, bound.prepared, bound.snapshot
+    limit = bound.limit
+    distance, position = scan.distance[:limit], scan.position[:limit]
+    hits = Hits(distance, np.zeros(limit, np.int64), position)
+
+    def find(query: Float32s) -> list[Row] | None:
+        return None if scan(query) < k else covered(prepared, snapshot, hits)
+
+    return find
 
 
 class _Uncounted(Counters):

@@ -10,7 +10,9 @@ import duckdb
 from hybridq.exec import transaction as tx
 from hybridq.exec.host import Host, home
 from hybridq.exec.result import Result
+from hybridq.exec.tracking import written_by
 from hybridq.exec.transaction import Transaction, Writes
+from hybridq.nodes import CreateIndex, DropIndex, Reindex, Statement
 
 
 def begin(session: Host, *, explicit: bool, writes: Writes = tuple) -> Transaction:
@@ -30,6 +32,18 @@ def begin(session: Host, *, explicit: bool, writes: Writes = tuple) -> Transacti
         rollback(session)
         raise
     return transaction
+
+
+def begin_for(session: Host, statement: Statement) -> None:
+    """Begin the transaction of a statement without autocommit, unless one is open."""
+    if session.autocommit or session.transaction is not None:
+        return
+    if isinstance(statement, DropIndex):
+        commits = session.instance.index_named(statement.name) is not None
+    else:
+        commits = isinstance(statement, CreateIndex | Reindex)
+    if not commits:  # on their own
+        begin(session, explicit=True, writes=lambda: written_by(session, statement))
 
 
 def commit(session: Host, transaction: Transaction) -> None:

@@ -23,8 +23,8 @@ from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, in_order, joined, merge, sort_ties, verify
 from hybridq.index.ivf import Float32s, Int64s, Part
 from hybridq.index.programs import Program, assemble
+from hybridq.index.scans import Effort
 from hybridq.index.search import (
-    Effort,
     Search,
     gather_part,
     positions_by_mask,

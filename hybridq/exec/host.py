@@ -34,6 +34,7 @@ class Host(Protocol):
     instance: Instance
     duck: duckdb.DuckDBPyConnection
     settings: Settings
+    autocommit: bool
     transaction: Transaction | None
     environment: Environment
     once: set[str]

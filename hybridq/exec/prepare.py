@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from hybridq.errors import ProgrammingError
-from hybridq.exec.result import Field
+from hybridq.exec.result import Field, Row
 from hybridq.exec.values import count_of
 from hybridq.exec.where import Wheres
 from hybridq.index.attributes import Kind
-from hybridq.index.hits import Hits, SortColumn
-from hybridq.index.ivf import IndexSpec, Snapshot
-from hybridq.index.search import Search
+from hybridq.index.hits import SortColumn
+from hybridq.index.ivf import Float32s, IndexSpec
 from hybridq.index.state import IndexState
 from hybridq.nodes import (
     ColumnItem,
@@ -93,25 +92,28 @@ class IfSameQuery:
 Source: TypeAlias = FromIndex | TheDistance | FromTable
 
 
-Finder: TypeAlias = Callable[[Search], Hits | None]
+Finder: TypeAlias = Callable[[Float32s], list[Row] | None]
+"""Returns the rows of an answer for a query vector, None where they are to be had otherwise."""
 
 
 @dataclass(slots=True)
 class Again:
     """What the last runs of one prepared statement settled; `reset` when it no longer holds.
 
-    `valid_for` is all that the answer depends on beside parameters; the vector is parameter
-    `vector_at`, the values of the WHERE are those `where_at`. `known` has, by these values, how to
-    find the rows, or None for values that came but once. Searches go to `depth`; `positions` counts
+    `valid_for` is all that the answer depends on beside parameters; the vector, of dimension `dim`,
+    is parameter `vector_at` of `count`, the values of the WHERE are those `where_at`. `known` has,
+    by these values, how to find the rows, or None for values that came but once. `positions` counts
     rows that are kept by position.
     """
 
     valid_for: tuple[object, ...] = ()
-    snapshot: Snapshot | None = None
+    state: IndexState | None = None
+    fields: tuple[Field, ...] = ()
+    dim: int = 0
+    count: int = 0
     vector_at: int = 0
     where_at: tuple[int, ...] = ()
     known: dict[Any, Finder | None] = field(default_factory=dict)
-    depth: int = 0
     positions: int = 0
 
     def reset(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridq.errors import ProgrammingError
-from hybridq.exec.again import answer_again, remember
+from hybridq.exec.again import remember
 from hybridq.exec.bind import BoundTopK, bind
 from hybridq.exec.evaluate import Ahead
 from hybridq.exec.executor import Run
@@ -34,11 +34,6 @@ from hybridq.storage.manifest import TableInfo
 
 def run_topk(session: Host, topk: TopK, parameters: Parameters) -> Result:
     """Answer a TopK from the index, or from DuckDB."""
-    prepared = session.prepared(topk) if session.transaction is None else None
-    if isinstance(prepared, Prepared):
-        known = answer_again(session, prepared, parameters)
-        if known is not None:
-            return known
     values = named_values(parameters)
     bound, decision = plan(session, topk, values)
     _refuse_spare(topk, values)

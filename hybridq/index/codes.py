@@ -26,17 +26,17 @@ class Codes:
     """Codes of n rows and of the centroids, about 12 + 5 d / 8 bytes a row.
 
     `centre` (d,) is what all is centred on, `signs` (rounds, D) the rotation; `codes` (blocks,
-    D / 64, 64) and `factors` (blocks, 2, 64) the sign bits, `fine` (n, D / 2) and `fine_factors`
+    D / 8, 64) and `factors` (blocks, 2, 64) the sign bits, `fine` (n, D / 2) and `fine_factors`
     (n, 4) the four-bit codes; `list_codes` and `list_factors` the sign bits of the centroids.
     """
 
     centre: Float32s
     signs: Float32s
-    codes: npt.NDArray[np.uint64]
+    codes: npt.NDArray[np.uint8]
     factors: Float32s
     fine: npt.NDArray[np.uint8]
     fine_factors: Float32s
-    list_codes: npt.NDArray[np.uint64]
+    list_codes: npt.NDArray[np.uint8]
     list_factors: Float32s
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -70,7 +70,7 @@ class Frame:
     centre: Float32s
     signs: Float32s
     turned: Float32s
-    list_codes: npt.NDArray[np.uint64]
+    list_codes: npt.NDArray[np.uint8]
     list_factors: Float32s
 
 
@@ -99,7 +99,7 @@ def empty_codes(frame: Frame, rows: int) -> Codes:
     return Codes(
         centre=frame.centre,
         signs=frame.signs,
-        codes=np.zeros((_blocks(rows), size // rabitq.WORD, BLOCK), np.uint64),
+        codes=np.zeros((_blocks(rows), size // 8, BLOCK), np.uint8),
         factors=np.zeros((_blocks(rows), rabitq.FACTORS, BLOCK), np.float32),
         fine=np.zeros((rows, size // 2), np.uint8),
         fine_factors=np.zeros((rows, rabitq.FINE_FACTORS), np.float32),

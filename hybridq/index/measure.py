@@ -16,8 +16,8 @@ from hybridq.index.attributes import MAX_KEY, NULL_KEY
 from hybridq.index.counters import Counters, Counts
 from hybridq.index.ivf import Part
 from hybridq.index.programs import Program, assemble
+from hybridq.index.scans import Effort
 from hybridq.index.search import (
-    Effort,
     Search,
     gather_part,
     positions_by_mask,

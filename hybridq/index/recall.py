@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from hybridq.index.ivf import Float32s, Int64s
 from hybridq.index.ladder import Ladder
-from hybridq.kernels.subsets import nearest_of_subsets
+from hybridq.kernels import subsets
 from hybridq.nodes import Metric
 from hybridq.progress import Progress
 
@@ -261,16 +261,16 @@ def _nearest(
     rows: Float32s,
     queries: Int64s,
     level: npt.NDArray[np.uint8],
-    subsets: int,
+    count: int,
     metric: Metric,
     progress: Progress,
 ) -> Int64s:
-    """Return the rows nearest to each of `queries`, nearest first: (queries, subsets, k).
+    """Return the rows nearest to each of `queries`, nearest first: (queries, count, k).
 
     A query leaves itself out; -1 stands where there are fewer rows. Rows are read once, some at a
     time, so that their scores stay in the cache.
     """
-    shape = len(queries), subsets, min(max(KS), len(rows))
+    shape = len(queries), count, min(max(KS), len(rows))
     distances = np.full(shape, np.inf, np.float32)
     nearest = np.full(shape, -1, np.int64)
     filled = np.zeros(shape[:2], np.int64)
@@ -291,7 +291,7 @@ def _nearest(
                 levels: npt.NDArray[np.uint8] = levels,
                 first: int = first,
             ) -> None:
-                nearest_of_subsets(scores, levels, *part, first, distances, nearest, filled)
+                subsets.nearest_of_subsets(scores, levels, *part, first, distances, nearest, filled)
 
             for _ in pool.map(offer, itertools.pairwise(edges)):
                 pass

@@ -11,18 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, SortColumn, sort_ties
 from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
 from hybridq.index.programs import Program
-from hybridq.index.recall import epsilon_for
+from hybridq.index.scans import Effort, Out, Rule, rule_of, stopping, tables_of
 from hybridq.index.selectivity import ranges
 from hybridq.kernels import coded, distance, scan, select, sieve
 from hybridq.nodes import Metric
-
-_NO_LADDER = np.empty(0, np.float64)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,22 +73,6 @@ def positions_by_mask(part: Part, program: Program, begin: int, end: int) -> Int
     return out[:count]
 
 
-@dataclass(slots=True, kw_only=True)
-class Effort:
-    """How far a scan goes.
-
-    Until the ladder says that recall `target` is reached (None: all lists), or `nprobe` lists were
-    visited. `share` is the estimated share of rows that pass. A scan that would take more than
-    `max_lists` lists (None: as many as there are) is given up.
-    """
-
-    share: float
-    target: float | None
-    nprobe: int | None = None
-    max_lists: int | None = None
-    use_bounds: bool = True
-
-
 def scan_part(
     part: Part, program: Program, search: Search, counters: Counters, effort: Effort
 ) -> tuple[Float32s, Int64s]:
@@ -136,7 +117,7 @@ def scan_parts(
             within = True
         elif k < search.k:
             here = replace(search, k=k)
-        out = _Out(k)
+        out = Out(k)
         filled = _scan(part, program, here, effort, orders, out, within=within)
         counters.add(out.counters)
         if filled == sieve.GAVE_UP:
@@ -165,35 +146,25 @@ def _scan(
     search: Search,
     effort: Effort,
     orders: dict[str, _Order],
-    out: _Out,
+    out: Out,
     *,
     within: bool,
 ) -> int:
     """Scan one part into `out`; `within`: the radius is what others found, not the query's own."""
-    target, nlist = effort.target, part.nlist
-    minimum, shares, lists, gamma = nlist, _NO_LADDER, _NO_LADDER, 0.0
+    nlist = part.nlist
+    rule = rule_of(part, search.k, effort)
     known = orders.get(part.generation) if part.codes is not None else None
-    if known is not None:
-        minimum = known.count
-    elif effort.nprobe is not None:
-        minimum = min(effort.nprobe, nlist)
-    elif target is not None and part.ladder is not None and nlist > 1:
-        minimum = 1
-        shares, lists = part.ladder.for_query(search.k, target)
-        gamma = part.ladder.gamma
-    allowed = nlist if effort.max_lists is None else min(effort.max_lists, nlist)
-    rule = _Rule(shares, lists, gamma, max(effort.share, 1e-9), minimum, allowed)
     filled = -1
-    if known is not None or (part.codes is not None and minimum < nlist):
+    if known is not None or (part.codes is not None and rule.minimum < nlist):
         if known is None:
             order = _Order(np.empty(nlist + 1, np.int64), 0)
-            filled = _probe_coded(part, program, search, rule, epsilon_for(target), order, out)
+            filled = _probe_coded(part, program, search, rule, order, out)
             if filled >= 0 and not order.lists[nlist]:
                 order.count = int(out.counters[scan.LISTS_VISITED])
                 orders[part.generation] = order
         else:
-            rule.maximum = nlist
-            filled = _probe_coded(part, program, search, rule, epsilon_for(target), known, out)
+            exactly = Rule(minimum=known.count, maximum=nlist, epsilon=rule.epsilon)
+            filled = _probe_coded(part, program, search, exactly, known, out)
         if filled == sieve.GAVE_UP:
             return filled
         if filled < search.k and search.radius < np.inf and not within:
@@ -205,61 +176,14 @@ def _scan(
     return filled
 
 
-@dataclass(slots=True)
-class _Rule:
-    """Where a scan stops: the ladder, gamma, the estimated share, lists at least and at most."""
-
-    shares: npt.NDArray[np.float64]
-    lists: npt.NDArray[np.float64]
-    gamma: float
-    share: float
-    minimum: int
-    maximum: int
-
-
 def _probe_coded(
-    part: Part,
-    program: Program,
-    search: Search,
-    rule: _Rule,
-    epsilon: float,
-    order: _Order,
-    out: _Out,
+    part: Part, program: Program, search: Search, rule: Rule, order: _Order, out: Out
 ) -> int:
-    c = part.codes
-    assert c is not None
-    return coded.probe_coded(
-        int(part.spec.metric),
-        search.query,
-        part.vectors,
-        part.list_offsets,
-        part.list_radius,
-        part.centroids,
-        c.centre,
-        c.signs,
-        c.list_codes,
-        c.list_factors,
-        c.codes,
-        c.factors,
-        c.fine,
-        c.fine_factors,
-        part.keys,
-        part.zones,
-        part.list_zones,
-        part.alive,
-        *program.arrays,
-        part.buckets,
-        part.bucket_bounds,
-        part.tie,
+    arguments = (
+        *tables_of(part, program),
         search.radius,
         search.radius_inclusive,
-        rule.shares,
-        rule.lists,
-        rule.gamma,
-        rule.share,
-        rule.minimum,
-        rule.maximum,
-        epsilon,
+        *stopping(rule),
         search.k,
         order.count,
         order.lists,
@@ -268,10 +192,11 @@ def _probe_coded(
         out.position,
         out.counters,
     )
+    return coded.probe_coded(int(part.spec.metric), search.query, *arguments)
 
 
 def _probe(
-    part: Part, program: Program, search: Search, rule: _Rule, out: _Out, *, use_bounds: bool
+    part: Part, program: Program, search: Search, rule: Rule, out: Out, *, use_bounds: bool
 ) -> int:
     order, lower = _visit_order(part, search.query, use_bounds=use_bounds)
     threads = min(search.threads, part.nlist)
@@ -279,8 +204,8 @@ def _probe(
     if threads == 1 or not every or part.n_vectors * part.spec.dim < _SHARED_COMPONENTS:
         return _probe_lists(part, program, search, rule, order, lower, out)
 
-    def work(piece: int) -> tuple[_Out, int]:
-        own = _Out(search.k)
+    def work(piece: int) -> tuple[Out, int]:
+        own = Out(search.k)
         lists, bounds = order[piece::threads].copy(), lower[piece::threads].copy()
         return own, _probe_lists(part, program, search, rule, lists, bounds, own)
 
@@ -300,10 +225,10 @@ def _probe_lists(
     part: Part,
     program: Program,
     search: Search,
-    rule: _Rule,
+    rule: Rule,
     order: Int64s,
     lower: Float32s,
-    out: _Out,
+    out: Out,
 ) -> int:
     return scan.probe(
         int(part.spec.metric),
@@ -360,7 +285,7 @@ def gather_part(
     k = min(search.k, len(positions))
     if k <= 0:
         return np.empty(0, np.float32), np.empty(0, np.int64)
-    out = _Out(k)
+    out = Out(k)
     filled = scan.gather(
         int(part.spec.metric),
         search.query,
@@ -377,16 +302,6 @@ def gather_part(
     )
     counters.add(out.counters)
     return out.distance[:filled], out.position[:filled]
-
-
-class _Out:
-    """The arrays a kernel writes."""
-
-    def __init__(self, k: int) -> None:
-        self.distance = np.empty(k, np.float32)
-        self.tie = np.empty(k, np.int64)
-        self.position = np.empty(k, np.int64)
-        self.counters = np.zeros(scan.COUNTERS, np.int64)
 
 
 def without_distance(

@@ -27,7 +27,7 @@ from hybridq.progress import Progress
 from hybridq.storage.files import Files
 from hybridq.storage.segment import ArraySource, Chunks, Segment, open_segment, write_segment
 
-FORMAT = 5
+FORMAT = 6
 _CHECKED_ROWS = 16_384
 _VECTORS = "vectors"
 

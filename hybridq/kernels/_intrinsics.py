@@ -102,11 +102,12 @@ def prefetch(table: npt.NDArray[Any], row: int, column: int) -> None:
     """Tell the processor that value `column` of `table[row]`, taken as flat, is read soon."""
 
 
-def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
+def instruction(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Define an instruction by the code it generates."""
     return cast(Callable[..., Any], intrinsic(function))
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, *indices: Any) -> Any:
+def address(context: Any, builder: Any, array_type: Any, array: Any, *indices: Any) -> Any:
     """Return the address of an element of a C-ordered array, without any check."""
     struct = context.make_array(array_type)(context, builder, array)
     shape = [builder.extract_value(struct.shape, i) for i in range(array_type.ndim)]
@@ -123,10 +124,10 @@ def _splat(builder: Any, value: Any, lanes: int) -> Any:
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
 
 
-@_instruction
+@instruction
 def _between(typing: Any, keys: Any, column: Any, first: Any, low: Any, high: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], args[2])
+        pointer = address(context, builder, signature.args[0], args[0], args[1], args[2])
         vector = ir.VectorType(_I64, BLOCK)
         loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=8)
         above = builder.icmp_signed(">=", loaded, _splat(builder, args[3], BLOCK))
@@ -137,10 +138,10 @@ def _between(typing: Any, keys: Any, column: Any, first: Any, low: Any, high: An
     return types.uint64(keys, *integers), generate
 
 
-@_instruction
+@instruction
 def _bucket_between(typing: Any, numbers: Any, column: Any, first: Any, low: Any, high: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], args[2])
+        pointer = address(context, builder, signature.args[0], args[0], args[1], args[2])
         vector = ir.VectorType(_I16, BLOCK)
         loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=2)
         least, most = (_splat(builder, builder.trunc(a, _I16), BLOCK) for a in args[3:])
@@ -152,10 +153,10 @@ def _bucket_between(typing: Any, numbers: Any, column: Any, first: Any, low: Any
     return types.uint64(numbers, *integers), generate
 
 
-@_instruction
+@instruction
 def _in_word(typing: Any, keys: Any, column: Any, first: Any, members: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], args[2])
+        pointer = address(context, builder, signature.args[0], args[0], args[1], args[2])
         vector = ir.VectorType(_I64, BLOCK)
         loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=8)
         bit = builder.add(loaded, _splat(builder, ir.Constant(_I64, 1), BLOCK))
@@ -168,10 +169,10 @@ def _in_word(typing: Any, keys: Any, column: Any, first: Any, members: Any) -> A
     return types.uint64(keys, types.int64, types.int64, types.uint64), generate
 
 
-@_instruction
+@instruction
 def _at_most(typing: Any, values: Any, first: Any, bound: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
+        pointer = address(context, builder, signature.args[0], args[0], args[1])
         vector = ir.VectorType(ir.FloatType(), BLOCK)
         loaded = builder.load(builder.bitcast(pointer, vector.as_pointer()), align=4)
         return builder.bitcast(
@@ -181,7 +182,7 @@ def _at_most(typing: Any, values: Any, first: Any, bound: Any) -> Any:
     return types.uint64(values, types.int64, types.float32), generate
 
 
-@_instruction
+@instruction
 def _nibble_dot(typing: Any, fine: Any, row: Any, first: Any, values: Any, half: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         table, row, first, vector, half = args
@@ -193,7 +194,7 @@ def _nibble_dot(typing: Any, fine: Any, row: Any, first: Any, values: Any, half:
         def loaded(kind: Any, pointer: Any, align: int) -> Any:
             return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=align)
 
-        packed = loaded(bytes_, _pointer(context, builder, signature.args[0], table, row, first), 1)
+        packed = loaded(bytes_, address(context, builder, signature.args[0], table, row, first), 1)
         levels = builder.zext(packed, wide)
         low = builder.and_(levels, _splat(builder, ir.Constant(_I32, 15), HALF_BLOCK))
         high = builder.lshr(levels, _splat(builder, ir.Constant(_I32, 4), HALF_BLOCK))
@@ -201,7 +202,7 @@ def _nibble_dot(typing: Any, fine: Any, row: Any, first: Any, values: Any, half:
         for part, start in ((low, first), (high, builder.add(half, first))):
             # Signed: there is an instruction for it, and levels are small.
             factor = builder.sitofp(part, floats)
-            other = loaded(floats, _pointer(context, builder, signature.args[3], vector, start), 4)
+            other = loaded(floats, address(context, builder, signature.args[3], vector, start), 4)
             product = builder.fmul(factor, other, flags=SAFE_FLAGS)
             total = product if total is None else builder.fadd(total, product, flags=SAFE_FLAGS)
         kind = ir.FunctionType(f32, [f32, floats])
@@ -213,7 +214,7 @@ def _nibble_dot(typing: Any, fine: Any, row: Any, first: Any, values: Any, half:
     return types.float32(fine, types.int64, types.int64, values, types.int64), generate
 
 
-@_instruction
+@instruction
 def _popcount(typing: Any, word: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.ctpop(args[0])
@@ -221,7 +222,7 @@ def _popcount(typing: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-@_instruction
+@instruction
 def _trailing_zeros(typing: Any, word: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
@@ -229,7 +230,7 @@ def _trailing_zeros(typing: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-@_instruction
+@instruction
 def _prefetch(typing: Any, vectors: Any, row: Any, column: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array_type, (array, row, column) = signature.args[0], args

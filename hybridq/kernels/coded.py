@@ -31,9 +31,9 @@ from hybridq.kernels._jit import (
     in_i64_2d,
     in_i64_3d,
     in_u8_2d,
+    in_u8_3d,
     in_u16_2d,
     in_u64,
-    in_u64_3d,
     out_f32,
     out_i64,
 )
@@ -41,15 +41,10 @@ from hybridq.kernels.buckets import SPAN_FIELDS, fill_spans, span_count
 from hybridq.kernels.distance import COSINE, IP, fast_dot, fast_squared_l2, squared_norm
 from hybridq.kernels.lists import SAMPLE, lists_needed, score_centroids
 from hybridq.kernels.predicate import INTERVALS, MAX_DEPTH
-from hybridq.kernels.rabitq import (
-    LARGEST_SCORE,
-    MIDDLE,
-    PLANES,
-    split_query,
-    turn_one,
-)
+from hybridq.kernels.rabitq import LARGEST_SCORE, turn_one
 from hybridq.kernels.rerank import RUN, read_vectors, score_of
 from hybridq.kernels.sieve import DONE, FULL, sieve_lists
+from hybridq.kernels.tables import MIDDLE, PATTERNS, split_query
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -67,8 +62,8 @@ _FOUND = 1024
 
 @entry(
     *(i64, in_f32, in_f32_2d, in_i64, in_f32),
-    *(in_f32_2d, in_f32, in_f32_2d, in_u64_3d, in_f32_3d),
-    *(in_u64_3d, in_f32_3d, in_u8_2d, in_f32_2d),
+    *(in_f32_2d, in_f32, in_f32_2d, in_u8_3d, in_f32_3d),
+    *(in_u8_3d, in_f32_3d, in_u8_2d, in_f32_2d),
     *(in_i64_2d, in_i64_3d, in_i64_3d, in_u64, in_i64_2d, in_i64, in_i64, in_u64),
     *(in_u16_2d, in_i64_3d, in_i64),
     *(f32, boolean, in_f64, in_f64, f64, f64, i64, i64, f64),
@@ -85,9 +80,9 @@ def probe_coded(
     centroids: Float32s,
     centre: Float32s,
     signs: Float32s,
-    list_codes: Uint64s,
+    list_codes: Uint8s,
     list_factors: Float32s,
-    codes: Uint64s,
+    codes: Uint8s,
     factors: Float32s,
     fine: Uint8s,
     fine_factors: Float32s,
@@ -155,18 +150,18 @@ def probe_coded(
     length = 1.0
     if metric == COSINE:
         length = np.sqrt(query_square)
-    # -- the query, rotated, as floats and as planes of bits
+    # -- the query, rotated, as floats and as tables of sums
     turned = np.empty(size, np.float32)
     as_table = query.reshape(1, dim)
     turn_one(as_table, 0, length, centre, signs, turned)
-    planes = np.empty((size // 64, PLANES), np.uint64)
-    step = split_query(turned, planes)
+    tables = np.empty((size // 4, PATTERNS), np.uint8)
+    step = split_query(turned, tables)
     unit = np.empty(dim, np.float32)
     for j in range(dim):
         unit[j] = np.float32(np.float64(query[j]) / length)
     middle = step * MIDDLE * size
     # -- scratch
-    differing = np.empty(BLOCK, np.int64)
+    sums = np.empty(BLOCK, np.uint16)
     scores = np.empty(BLOCK, np.float32)
     mask_scratch = np.empty(BLOCK, np.int64)
     stack = np.empty(MAX_DEPTH, np.uint64)
@@ -192,7 +187,7 @@ def probe_coded(
     taken = np.zeros(nlist, np.uint8)
     order_score = np.empty(nlist, np.float32)
     if given == 0:
-        score_centroids(list_codes, list_factors, planes, middle, -step, offset, differing, rough)
+        score_centroids(list_codes, list_factors, tables, middle, -step, offset, sums, rough)
     for i in range(given):
         if order[i] < 0:
             order[i] = ~order[i]
@@ -247,7 +242,7 @@ def probe_coded(
             k,
             unit,
             turned,
-            planes,
+            tables,
             step,
             largest,
             chunk,
@@ -258,7 +253,7 @@ def probe_coded(
             spare,
             given,
             sets,
-            differing,
+            sums,
             scores,
             mask_scratch,
             stack,

@@ -25,7 +25,7 @@ Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
-Uint64s = npt.NDArray[np.uint64]
+Uint8s = npt.NDArray[np.uint8]
 
 _SCORES_BYTES = 1 << 23  # one block of row x centroid scores
 _SEED_ROUNDS = 8
@@ -82,7 +82,7 @@ class Lists:
     def __init__(self, centroids: Float32s, metric: int = L2) -> None:
         self._centroids = centroids
         self._metric = metric
-        self._codes: tuple[Float32s, Float32s, Uint64s, Float32s] | None = None
+        self._codes: tuple[Float32s, Float32s, Uint8s, Float32s] | None = None
         if len(centroids) >= _CODED_LISTS:
             with np.errstate(all="ignore"):
                 centre = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)

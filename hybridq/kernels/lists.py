@@ -8,14 +8,14 @@ import numpy.typing as npt
 from hybridq.kernels._intrinsics import BLOCK, prefetch
 from hybridq.kernels._jit import kernel, strict_kernel
 from hybridq.kernels.distance import IP, fast_dot, fast_squared_l2
-from hybridq.kernels.rabitq import block_scores
+from hybridq.kernels.tables import block_scores
 from hybridq.kernels.zones import may_pass
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 Uint8s = npt.NDArray[np.uint8]
-Uint64s = npt.NDArray[np.uint64]
+Uint16s = npt.NDArray[np.uint16]
 
 SAMPLE = 256
 """Scores that `cut` looks at, at most."""
@@ -25,19 +25,19 @@ _INSERTION = 48  # up to so many entries are sorted by insertion
 
 @kernel
 def score_centroids(
-    codes: Uint64s,
+    codes: Uint8s,
     factors: Float32s,
-    planes: Uint64s,
+    tables: Uint8s,
     shift: float,
     slope: float,
     offset: float,
-    differing: Int64s,
+    sums: Uint16s,
     out: Float32s,
 ) -> None:
     """Write the scores of all centroids, from their sign bits, into `out` (blocks * 64,)."""
     for block in range(codes.shape[0]):
         at = block * BLOCK
-        block_scores(codes, factors, block, planes, offset, shift, slope, differing, out, at)
+        block_scores(codes, factors, block, tables, offset, shift, slope, sums, out, at)
 
 
 @kernel

@@ -18,28 +18,25 @@ from hybridq.kernels._jit import (
     in_f32,
     in_f32_2d,
     in_f32_3d,
-    in_u64_3d,
+    in_u8_3d,
     out_i32,
 )
 from hybridq.kernels.distance import COSINE, fast_squared_l2
 from hybridq.kernels.rabitq import (
     LARGEST_SCORE,
-    MIDDLE,
-    PLANES,
     SIGN_NOISE,
-    block_scores,
     norm,
-    split_query,
     turn_one,
 )
+from hybridq.kernels.tables import MIDDLE, PATTERNS, block_scores, split_query
 
 Float32s = npt.NDArray[np.float32]
 Int32s = npt.NDArray[np.int32]
-Uint64s = npt.NDArray[np.uint64]
+Uint8s = npt.NDArray[np.uint8]
 
 
 @entry(
-    *(i64, in_f32_2d, in_f32_2d, in_f32, in_f32_2d, in_u64_3d, in_f32_3d, f64, out_i32),
+    *(i64, in_f32_2d, in_f32_2d, in_f32, in_f32_2d, in_u8_3d, in_f32_3d, f64, out_i32),
 )
 def nearest(
     metric: int,
@@ -47,7 +44,7 @@ def nearest(
     centroids: Float32s,
     centre: Float32s,
     signs: Float32s,
-    list_codes: Uint64s,
+    list_codes: Uint8s,
     list_factors: Float32s,
     epsilon: float,
     out: Int32s,
@@ -61,9 +58,9 @@ def nearest(
     nlist = centroids.shape[0]
     blocks = list_codes.shape[0]
     turned = np.empty(size, np.float32)
-    planes = np.empty((size // 64, PLANES), np.uint64)
+    tables = np.empty((size // 4, PATTERNS), np.uint8)
     unit = np.empty(dim, np.float32)
-    differing = np.empty(BLOCK, np.int64)
+    sums = np.empty(BLOCK, np.uint16)
     scores = np.empty(blocks * BLOCK, np.float32)
     for i in range(vectors.shape[0]):
         length = 1.0
@@ -80,7 +77,7 @@ def nearest(
         if not offset < LARGEST_SCORE:
             out[i] = -1
             continue
-        step = split_query(turned, planes)
+        step = split_query(turned, tables)
         rounding = step * step * size / 12.0
         reach = np.sqrt(offset + rounding / (SIGN_NOISE * SIGN_NOISE))
         shift = step * MIDDLE * size + epsilon * SIGN_NOISE * reach
@@ -89,7 +86,7 @@ def nearest(
         for block in range(blocks):
             at = block * BLOCK
             block_scores(
-                list_codes, list_factors, block, planes, offset, shift, -step, differing, scores, at
+                list_codes, list_factors, block, tables, offset, shift, -step, sums, scores, at
             )
             for v in range(nlist - at, BLOCK):
                 scores[at + v] = np.float32(np.inf)

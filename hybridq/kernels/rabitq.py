@@ -2,7 +2,7 @@
 
     r = x - c              the row less the centroid of its list
     y = R r                rotated: all directions look alike, so the bits lose no matter which
-    sign(y)                one bit a dimension, in blocks of 64 rows: codes[block, word, row]
+    sign(y)                one bit a dimension, in blocks of 64 rows: codes[block, byte, row]
     u, y ~ step (u - 7.5)  four bits a dimension, a row after the other: fine[row, byte]
 
 What orders rows, the *score*, is |q - x|^2 for L2, the same of unit vectors for COSINE (twice
@@ -25,7 +25,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.kernels._intrinsics import BLOCK, HALF_BLOCK, nibble_dot, popcount
+from hybridq.kernels._intrinsics import BLOCK, HALF_BLOCK, nibble_dot
 from hybridq.kernels._jit import (
     entry,
     i64,
@@ -36,7 +36,7 @@ from hybridq.kernels._jit import (
     out_f32_2d,
     out_f32_3d,
     out_u8_2d,
-    out_u64_3d,
+    out_u8_3d,
     strict_kernel,
 )
 from hybridq.kernels.distance import COSINE, IP, L2
@@ -44,15 +44,10 @@ from hybridq.kernels.distance import COSINE, IP, L2
 Float32s = npt.NDArray[np.float32]
 Int32s = npt.NDArray[np.int32]
 Uint8s = npt.NDArray[np.uint8]
-Uint64s = npt.NDArray[np.uint64]
 
 WORD = 64
 """Dimensions a word of signs covers; dimensions are padded to a multiple of it."""
 
-PLANES = 4
-"""Bits a component of the query is rounded to when it meets the sign bits."""
-
-LEVELS = 16
 MIDDLE = 7.5
 
 FACTORS = 2  # f0, f1
@@ -160,7 +155,7 @@ def _quantise(y: Float32s, levels: Uint8s) -> tuple[float, float]:
 
 @entry(
     *(i64, in_f32_2d, in_i32, in_f32_2d, in_f32, in_f32_2d, in_f32_2d, i64),
-    *(out_u64_3d, out_f32_3d, out_u8_2d, out_f32_2d),
+    *(out_u8_3d, out_f32_3d, out_u8_2d, out_f32_2d),
 )
 def encode(
     metric: int,
@@ -171,7 +166,7 @@ def encode(
     signs: Float32s,
     turned: Float32s,
     first: int,
-    codes: Uint64s,
+    codes: Uint8s,
     factors: Float32s,
     fine: Uint8s,
     fine_factors: Float32s,
@@ -185,7 +180,8 @@ def encode(
     signs, turned
         The rotation, and R(centroid - centre) of each list (nlist, D), see `turn`.
     codes, factors
-        (blocks, D / 64, 64) uint64 and (blocks, FACTORS, 64) float32: zeroed, filled here.
+        (blocks, D / 8, 64) uint8, see `tables`, and (blocks, FACTORS, 64) float32: zeroed,
+        filled here.
     fine, fine_factors
         (n, D / 2) uint8: component j in the low half of byte j, j + D / 2 in the high half; and
         (n, FINE_FACTORS). With no columns and no rows, four-bit codes are left out.
@@ -241,7 +237,9 @@ def encode(
                 else:
                     along -= np.float64(turned[label, j])
                 absolute += abs(value)
-            codes[block, w, v] = word
+            for b in range(WORD // 8):
+                byte = (word >> np.uint64(8 * b)) & np.uint64(255)
+                codes[block, w * (WORD // 8) + b, v] = np.uint8(byte)
         scale = square / absolute
         base = -with_centroid if metric == IP else square
         factors[block, 0, v] = np.float32(base + twice * scale * along)
@@ -268,10 +266,10 @@ def encode(
 
 def encode_points(
     points: Float32s, centre: Float32s, signs: Float32s, metric: int = L2
-) -> tuple[Uint64s, Float32s]:
+) -> tuple[Uint8s, Float32s]:
     """Return the sign bits and factors of `points` (m, d), as rows of one list at `centre`."""
     blocks, size = -(-len(points) // BLOCK), signs.shape[1]
-    codes = np.zeros((blocks, size // WORD, BLOCK), np.uint64)
+    codes = np.zeros((blocks, size // 8, BLOCK), np.uint8)
     factors = np.zeros((blocks, FACTORS, BLOCK), np.float32)
     encode(
         metric,
@@ -308,78 +306,6 @@ def turn_one(
     for j in range(dim, out.shape[0]):
         out[j] = np.float32(0.0)
     rotate(signs, out)
-
-
-@kernel
-def split_query(turned: Float32s, planes: Uint64s) -> float:
-    """Round `turned` (D,) to 16 levels step (u - 7.5) and write their bits; return the step.
-
-    `planes` (D / 64, PLANES) uint64.
-    """
-    size = turned.shape[0]
-    largest = np.float32(0.0)
-    for j in range(size):
-        largest = max(largest, abs(turned[j]))
-    step = largest / np.float32(MIDDLE)
-    inverse = np.float32(0.0)
-    if step > np.float32(0.0):
-        inverse = np.float32(1.0) / step
-    for w in range(size // WORD):
-        p0 = np.uint64(0)
-        p1 = np.uint64(0)
-        p2 = np.uint64(0)
-        p3 = np.uint64(0)
-        for b in range(WORD):
-            level = np.floor(turned[w * WORD + b] * inverse + np.float32(8.0))
-            u = np.uint64(min(max(level, np.float32(0.0)), np.float32(LEVELS - 1)))
-            at = np.uint64(b)
-            p0 |= (u & np.uint64(1)) << at
-            p1 |= ((u >> np.uint64(1)) & np.uint64(1)) << at
-            p2 |= ((u >> np.uint64(2)) & np.uint64(1)) << at
-            p3 |= ((u >> np.uint64(3)) & np.uint64(1)) << at
-        planes[w, 0] = p0
-        planes[w, 1] = p1
-        planes[w, 2] = p2
-        planes[w, 3] = p3
-    return float(step)
-
-
-@kernel
-def block_scores(
-    codes: Uint64s,
-    factors: Float32s,
-    block: int,
-    planes: Uint64s,
-    offset: float,
-    shift: float,
-    slope: float,
-    differing: npt.NDArray[np.int64],
-    out: Float32s,
-    at: int,
-) -> None:
-    """Write offset + f0 + f1 (shift + slope * h) for the 64 rows of a block into `out` from `at`.
-
-    h, the weighted bits in which a row's signs and the query's planes differ, goes through
-    `differing` (64,): <sign(y), t> = step (15 D / 2 - h), so that slope is -step.
-    """
-    for v in range(BLOCK):
-        differing[v] = 0
-    for w in range(codes.shape[1]):
-        p0 = planes[w, 0]
-        p1 = planes[w, 1]
-        p2 = planes[w, 2]
-        p3 = planes[w, 3]
-        for v in range(BLOCK):
-            word = codes[block, w, v]
-            low = popcount(word ^ p0) + 2 * popcount(word ^ p1)
-            high = popcount(word ^ p2) + 2 * popcount(word ^ p3)
-            differing[v] += low + 4 * high
-    a = np.float32(offset)
-    b = np.float32(shift)
-    c = np.float32(slope)
-    for v in range(BLOCK):
-        s = b + c * np.float32(differing[v])
-        out[at + v] = a + factors[block, 0, v] + factors[block, 1, v] * s
 
 
 @kernel

@@ -10,7 +10,7 @@ from hybridq.kernels._jit import kernel
 from hybridq.kernels.distance import IP, L2, fast_squared_l2
 from hybridq.kernels.lists import cut, lists_needed, take_lists
 from hybridq.kernels.predicate import append_rows, block_word
-from hybridq.kernels.rabitq import MIDDLE, SIGN_NOISE, block_scores, fine_dot
+from hybridq.kernels.rabitq import MIDDLE, SIGN_NOISE, fine_dot
 from hybridq.kernels.rerank import RUN, compact
 from hybridq.kernels.scan import (
     BLOCKS,
@@ -22,6 +22,8 @@ from hybridq.kernels.scan import (
     ROWS_EXAMINED,
     ROWS_PASSING,
 )
+from hybridq.kernels.tables import MIDDLE as QUERY_MIDDLE
+from hybridq.kernels.tables import block_scores
 from hybridq.kernels.topk import push_bound
 from hybridq.kernels.zones import fill_sets, may_pass
 
@@ -54,7 +56,7 @@ def sieve_lists(
     list_offsets: Int64s,
     list_radius: Float32s,
     centroids: Float32s,
-    codes: Uint64s,
+    codes: Uint8s,
     factors: Float32s,
     fine: Uint8s,
     fine_factors: Float32s,
@@ -78,7 +80,7 @@ def sieve_lists(
     k: int,
     unit: Float32s,
     turned: Float32s,
-    planes: Uint64s,
+    tables: Uint8s,
     step: float,
     largest: float,
     chunk: int,
@@ -89,7 +91,7 @@ def sieve_lists(
     spare: Float32s,
     given: int,
     sets: Int64s,
-    differing: Int64s,
+    sums: Uint16s,
     scores: Float32s,
     mask_scratch: Int64s,
     stack: Uint64s,
@@ -111,7 +113,7 @@ def sieve_lists(
     nlist = centroids.shape[0]
     capacity = found_rows.shape[0]
     slope = -step
-    middle = step * MIDDLE * turned.shape[0]
+    middle = step * QUERY_MIDDLE * turned.shape[0]
     rounding = step * step * turned.shape[0] / 12.0
     turned_sum = np.float64(0.0)
     for j in range(turned.shape[0]):
@@ -217,7 +219,7 @@ def sieve_lists(
                 counters[BLOCKS_SKIPPED] += 1
             elif passing > _FEW:
                 block_scores(
-                    codes, factors, block, planes, list_score, shift, slope, differing, scores, 0
+                    codes, factors, block, tables, list_score, shift, slope, sums, scores, 0
                 )
                 counters[CODES] += BLOCK
                 word &= at_most(scores, 0, float(tau))

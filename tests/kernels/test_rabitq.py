@@ -15,12 +15,6 @@ from tests.kernels.cases import FAST
 DIMENSIONS = st.sampled_from([1, 2, 3, 63, 64, 65, 100, 128, 200])
 
 
-@entry(in_f32, out_u64_2d)
-def _split(turned, planes):
-    planes[0, 0] = np.uint64(0)
-    rabitq.split_query(turned, planes)
-
-
 @entry(in_u8_2d, in_f32, out_f32)
 def _fine_dots(fine, turned, out):
     for row in range(fine.shape[0]):
@@ -52,7 +46,7 @@ def scores(metric, query, rows):
 
 def signs_of(codes, n):
     """The sign bits (n, D) as +1 and -1."""
-    bits = np.unpackbits(codes.transpose(0, 2, 1).copy().view(np.uint8), axis=2, bitorder="little")
+    bits = np.unpackbits(codes.transpose(0, 2, 1), axis=2, bitorder="little")
     return 2.0 * bits.reshape(-1, bits.shape[2])[:n] - 1.0
 
 
@@ -156,18 +150,6 @@ def test_rows_that_cannot_be_squared_never_fall_out(value):
     codes = encode_part([rows], np.zeros(1, np.int32), frame, Metric.L2, NoProgress())
     assert codes.factors[0, 0, 0] == -np.inf
     assert codes.fine_factors[0, 2] == np.inf
-
-
-@FAST
-@given(seed=st.integers(0, 1000), size=st.sampled_from([64, 128]))
-def test_a_query_is_split_into_the_bits_of_its_levels(seed, size):
-    query = np.random.default_rng(seed).standard_normal(size).astype(np.float32)
-    planes = np.empty((size // 64, rabitq.PLANES), np.uint64)
-    _split(query, planes)
-    bits = np.unpackbits(planes.T.copy().view(np.uint8), axis=1, bitorder="little")
-    levels = (bits * (1 << np.arange(4))[:, None]).sum(axis=0)
-    step = np.abs(query).max() / np.float32(7.5)
-    assert np.abs(step * (levels - 7.5) - query).max() <= 0.51 * step
 
 
 @FAST

@@ -1,0 +1,160 @@
+"""What a scan of coded lists is told: tables, where to stop, and arrays for what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hybridq.index.ivf import Float32s, Part
+from hybridq.index.programs import Program
+from hybridq.index.recall import epsilon_for
+from hybridq.kernels import coded, scan
+
+
+def _no_ladder() -> npt.NDArray[np.float64]:
+    return np.empty(0, np.float64)
+
+
+@dataclass(slots=True, kw_only=True)
+class Effort:
+    """How far a scan goes.
+
+    Until the ladder says that recall `target` is reached (None: all lists), or `nprobe` lists were
+    visited. `share` is the estimated share of rows that pass. A scan that would take more than
+    `max_lists` lists (None: as many as there are) is given up.
+    """
+
+    share: float
+    target: float | None
+    nprobe: int | None = None
+    max_lists: int | None = None
+    use_bounds: bool = True
+
+
+class Out:
+    """The arrays a kernel writes."""
+
+    def __init__(self, k: int) -> None:
+        self.distance = np.empty(k, np.float32)
+        self.tie = np.empty(k, np.int64)
+        self.position = np.empty(k, np.int64)
+        self.counters = np.zeros(scan.COUNTERS, np.int64)
+
+
+@dataclass(slots=True, kw_only=True)
+class Rule:
+    """Where a scan stops: lists at least and at most, the ladder, gamma, the estimated share.
+
+    `epsilon` are the deviations that codes are allowed.
+    """
+
+    minimum: int
+    maximum: int
+    epsilon: float
+    share: float = 1.0
+    shares: npt.NDArray[np.float64] = field(default_factory=_no_ladder)
+    lists: npt.NDArray[np.float64] = field(default_factory=_no_ladder)
+    gamma: float = 0.0
+
+
+def rule_of(part: Part, k: int, effort: Effort) -> Rule:
+    """Return where the scan of a part for k rows stops."""
+    target, nlist = effort.target, part.nlist
+    rule = Rule(
+        minimum=nlist,
+        maximum=nlist if effort.max_lists is None else min(effort.max_lists, nlist),
+        epsilon=epsilon_for(target),
+        share=max(effort.share, 1e-9),
+    )
+    if effort.nprobe is not None:
+        rule.minimum = min(effort.nprobe, nlist)
+    elif target is not None and part.ladder is not None and nlist > 1:
+        rule.minimum = 1
+        rule.shares, rule.lists = part.ladder.for_query(k, target)
+        rule.gamma = part.ladder.gamma
+    return rule
+
+
+def tables_of(part: Part, program: Program) -> tuple[Any, ...]:
+    """Return the arguments of `probe_coded` that are a part's and a program's."""
+    c = part.codes
+    assert c is not None
+    return (
+        part.vectors,
+        part.list_offsets,
+        part.list_radius,
+        part.centroids,
+        c.centre,
+        c.signs,
+        c.list_codes,
+        c.list_factors,
+        c.codes,
+        c.factors,
+        c.fine,
+        c.fine_factors,
+        part.keys,
+        part.zones,
+        part.list_zones,
+        part.alive,
+        *program.arrays,
+        part.buckets,
+        part.bucket_bounds,
+        part.tie,
+    )
+
+
+def stopping(rule: Rule) -> tuple[Any, ...]:
+    """Return the arguments of `probe_coded` that say where it stops."""
+    return (
+        rule.shares,
+        rule.lists,
+        rule.gamma,
+        rule.share,
+        rule.minimum,
+        rule.maximum,
+        rule.epsilon,
+    )
+
+
+class RepeatedScan:
+    """The scan of one coded part by one program and effort, for one query after the other.
+
+    What does not depend on the query is made once. A call returns how many rows were found, less
+    than k where this scan is not the way to the answer; they are the first of `distance` and
+    `position` (k,), until the next call. Not for two threads at once.
+    """
+
+    def __init__(self, part: Part, program: Program, k: int, effort: Effort) -> None:
+        out = Out(k)
+        self.distance, self.position = out.distance, out.position
+        self._metric = int(part.spec.metric)
+        order = np.empty(part.nlist + 1, np.int64)
+        self._others = (
+            *tables_of(part, program),
+            float("inf"),
+            False,
+            *stopping(rule_of(part, k, effort)),
+            k,
+            0,
+            order,
+            *(out.distance, out.tie, out.position, out.counters),
+        )
+
+    @staticmethod
+    def suits(parts: Sequence[Part], k: int, effort: Effort) -> bool:
+        """Tell whether a scan of `parts` is one of these."""
+        part = parts[0]
+        return (
+            len(parts) == 1
+            and part.codes is not None
+            and k <= part.n_vectors
+            and rule_of(part, k, effort).minimum < part.nlist
+        )
+
+    def __call__(self, query: Float32s) -> int:
+        """Search for the rows nearest to `query` (d,)."""
+        return coded.probe_coded(self._metric, query, *self._others)
