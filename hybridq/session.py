@@ -88,6 +88,7 @@ class Session:
         self.once: set[str] = set()
         self.environment = Environment(instance)
         self._names = Names(self.duck, instance, self.environment)
+        self.planned_insert = self._names.insert
         self._deadline = Deadline(self.interrupt)
         self.process = forks.watch(self)
 
@@ -209,8 +210,7 @@ class Session:
     def query(self, text: str, parameters: Any) -> tuple[list[Field], list[Row]]:
         """Run a query of our own on the session's connection."""
         duck = self.duck.execute(text, parameters or None)
-        fields = [Field(d[0], str(d[1])) for d in duck.description or []]
-        return fields, duck.fetchall()
+        return [Field(d[0], str(d[1])) for d in duck.description or []], duck.fetchall()
 
     def query_arrow(self, text: str, parameters: Mapping[str, Any]) -> Any:
         """Run a query of our own and return an Arrow table."""
@@ -348,10 +348,6 @@ class Session:
     def prepared(self, topk: TopK) -> Prepared | Unbound:
         """Return what of a TopK does not depend on values."""
         return self._names.prepared(topk)
-
-    def planned_insert(self, write: Write, plan: Callable[[], Any]) -> Any:
-        """Return what `plan` makes of an INSERT, remembered while names mean the same."""
-        return self._names.insert(write, plan)
 
     def schema_changed(self) -> None:
         """Forget what names meant, in every session."""
