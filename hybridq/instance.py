@@ -280,13 +280,15 @@ class Instance:
                 f'vector index "{name}" does not exist', hint=f"vector indexes: {known}"
             )
         with state.merging, self.lock, self.duck.cursor() as cursor:
-            state.refuse_busy()
+            state.refuse_busy("rebuilt")
             self._build(cursor, state.spec, progress)
             self.epoch += 1
 
     def drop_index(self, duck: duckdb.DuckDBPyConnection, state: IndexState) -> None:
         """Drop an index: from the manifest, then its files."""
         with state.merging, self.lock:
+            # Its log may have uncommitted keys, which would not commit without their table.
+            state.refuse_busy("dropped")
             manifest.remove_index(duck, state.name)
             self.forget(state)
 
@@ -342,16 +344,20 @@ class Instance:
         """
         tx = manifest.new_transaction()
         maintain.log_keys(duck, state.name, tx, change.keys)
+        return self.folded(state, change, tx, len(change.keys[0]))
+
+    def folded(self, state: IndexState, change: Change, tx: uuid.UUID, rows: int) -> Prepared:
+        """Do as `prepare` for a change of which `tx` logs the `rows` keys by other means."""
         version = state.version + 1
         snapshot = fold(state.snapshot, change, version, state.busy)
-        return Prepared(state, snapshot, version, tx, len(change.keys[0]))
+        return Prepared(state, snapshot, version, tx, rows)
 
     def publish(self, prepared: Prepared) -> None:
         """Show a committed change."""
         state = prepared.state
         state.snapshot = prepared.snapshot
         state.version = prepared.version
-        state.published = [*state.published, prepared.tx]
+        state.published.append(prepared.tx)
         state.logged_rows += prepared.rows
         self.merger.changed(state)
 

@@ -26,13 +26,15 @@ import numpy.typing as npt
 from hybridq.errors import DamagedError, Error
 from hybridq.index import upkeep
 from hybridq.index.build import write_built
-from hybridq.index.delta import FLAT_ROWS, flat_generation
+from hybridq.index.delta import flat_generation
 from hybridq.index.generation import Generation
 from hybridq.index.ivf import Int64s, Part, Snapshot, Uint64s
+from hybridq.index.maintain import fill_hashes
 from hybridq.index.merge import Merge, gather
 from hybridq.index.rows import in_memory
 from hybridq.index.state import IndexState, LastMerge
 from hybridq.index.stored import open_part, write_part
+from hybridq.index.tail import FLAT_ROWS
 from hybridq.index.upkeep import Job
 from hybridq.progress import Cancellable, NoProgress
 from hybridq.segments import Store, in_order, segment_rows
@@ -102,12 +104,17 @@ class Merger:
         """Have a look at an index that was written, unless that was lately and little since."""
         snapshot = state.snapshot
         parts = len(snapshot.parts) - state.looked_at[1]
-        waiting = 4 * snapshot.spec.dim * snapshot.delta_rows
+        row_bytes = 4 * snapshot.spec.dim
         if (
             state.logged_rows - state.looked_at[0] >= _LOOK_ROWS
             or parts >= _LOOK_PARTS
             or state.logged_rows >= upkeep.LOG_ROWS
-            or (waiting >= upkeep.DELTA_BYTES and snapshot.delta_rows >= state.retry_rows)
+            or (
+                # No more rows wait than were logged, which costs nothing to know.
+                row_bytes * state.logged_rows >= upkeep.DELTA_BYTES
+                and row_bytes * snapshot.delta_rows >= upkeep.DELTA_BYTES
+                and snapshot.delta_rows >= state.retry_rows
+            )
         ):
             state.looked_at = state.logged_rows, len(snapshot.parts)
             self.wake()
@@ -276,6 +283,9 @@ class Merger:
         """Write the rows of a job as a segment; return where they went."""
         spec, files = cut.spec, self._owner.store.files
         path = self._owner.store.new_path(spec)
+        with self._owner.store.duck.cursor() as cursor:
+            for part in job.parts:
+                fill_hashes(cursor, part)
         try:
             if job.retrain:
                 merge = Merge(spec, job.parts, flat_generation(spec), self._progress)

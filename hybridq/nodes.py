@@ -252,11 +252,16 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class SingleValues:
-    """`INSERT … VALUES (one row)`: the text before VALUES, the row itself, the text after."""
+    """`INSERT … VALUES (one row)`: the text before VALUES, the row itself, the text after.
+
+    `given` tells of each value which parameter it is (its place from 0 on, or its name), and None
+    of a constant; it is None as a whole if a value is computed, or if anything follows the row.
+    """
 
     head: str
     row: str
     tail: str
+    given: tuple[int | str | None, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,6 +90,7 @@ class Session:
         self.once: set[str] = set()
         self.environment = Environment(instance)
         self._names = Names(self.duck, instance, self.environment)
+        self.planned_insert = self._names.insert
         self._deadline = Deadline(self.interrupt, self.origins.rows_done.pause)
         self.process = forks.watch(self)
 
@@ -210,8 +211,7 @@ class Session:
     def query(self, text: str, parameters: Any) -> tuple[list[Field], list[Row]]:
         """Run a query of our own on the session's connection."""
         duck = self.duck.execute(text, parameters or None)
-        fields = [Field(d[0], str(d[1])) for d in duck.description or []]
-        return fields, duck.fetchall()
+        return [Field(d[0], str(d[1])) for d in duck.description or []], duck.fetchall()
 
     def query_arrow(self, text: str, parameters: Mapping[str, Any]) -> Any:
         """Run a query of our own and return an Arrow table."""

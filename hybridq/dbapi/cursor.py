@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hybridq.dbapi.types import TypeCode, adapt_all
+from hybridq.dbapi.types import TypeCode, adapt_all, adapt_rows
 from hybridq.errors import InterfaceError, ProgrammingError
 from hybridq.exec.result import Result
 
@@ -48,11 +48,11 @@ class Cursor:
         connection = self._open()
         self._drop()
         _check_operation(operation)
-        rows = []
-        for parameters in seq_of_parameters:
-            _check_parameters(parameters)
-            rows.append(adapt_all(parameters))
-        self._result = connection.run_many(operation, rows)
+        rows = list(seq_of_parameters)
+        if not set(map(type, rows)) <= {tuple, list}:
+            for parameters in rows:
+                _check_parameters(parameters)
+        self._result = connection.run_many(operation, adapt_rows(rows))
         return self
 
     def callproc(self, procname: str, parameters: Sequence[Any] = ()) -> Sequence[Any]:

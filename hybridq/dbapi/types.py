@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import datetime as dt
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -105,6 +106,15 @@ def adapt(value: Any) -> Any:
         if convert is not None:
             return convert()
     return value
+
+
+def adapt_rows(rows: Sequence[Any]) -> Sequence[Any]:
+    """Adapt the parameters of many rows; of plain ones value by value would take the longest."""
+    if set(map(type, rows)) <= {tuple, list}:
+        kinds = set(map(type, itertools.chain.from_iterable(rows)))
+        if kinds <= set(_TAKEN):
+            return rows
+    return [adapt_all(row) for row in rows]
 
 
 def adapt_all(parameters: Any) -> Sequence[Any] | Mapping[str, Any] | None:

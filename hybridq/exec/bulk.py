@@ -7,6 +7,7 @@ None is returned where the parameters do not form columns; each row is inserted 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -53,38 +54,51 @@ def _row_text(row: str) -> tuple[str, list[int | str]]:
 
 
 def _table(rows: Sequence[Parameters], names: Sequence[int | str]) -> pa.Table | None:
+    given = _columns(rows, names)
+    if given is None:
+        return None
     columns: dict[str, pa.Array] = {}
-    width = max((n for n in names if isinstance(n, int)), default=-1) + 1
-    for row in rows:
-        if row is None or (isinstance(row, Mapping) != any(isinstance(n, str) for n in names)):
-            return None
-        if not isinstance(row, Mapping) and len(row) != width:
-            return None
-    for i, name in enumerate(names):
+    for i, values in enumerate(given):
         try:
-            values = [row[name] for row in rows]  # type: ignore[index] # the loop above checked it
             columns[f"p{i}"] = _column(values)
-        except (
-            KeyError,
-            IndexError,
-            pa.ArrowInvalid,
-            pa.ArrowTypeError,
-            OverflowError,
-            ValueError,
-        ):
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError):
             return None
     return pa.table(columns) if columns else None
 
 
-def _column(values: list[Any]) -> pa.Array:
+def _columns(rows: Sequence[Parameters], names: Sequence[int | str]) -> list[Sequence[Any]] | None:
+    """Return the values of each parameter; None if the rows are not all of one form.
+
+    By functions in C alone where rows are: other threads search meanwhile.
+    """
+    numbers = [n for n in names if isinstance(n, int)]
+    if set(map(type, rows)) <= {tuple, list}:
+        if len(numbers) < len(names) or set(map(len, rows)) != {max(numbers, default=-1) + 1}:  # type: ignore[arg-type] # of tuples and lists
+            return None
+        columns = list(zip(*rows, strict=True))
+        return [columns[n] for n in numbers]
+    if numbers or not all(isinstance(row, Mapping) for row in rows):
+        return None
+    try:
+        return [[row[name] for row in rows] for name in names]  # type: ignore[index] # of mappings
+    except KeyError:
+        return None
+
+
+_FORM = operator.attrgetter("dtype", "shape")
+
+
+def _column(values: Sequence[Any]) -> pa.Array:
+    if np.ndarray not in set(map(type, values)):
+        return pa.array(values)
     # DuckDB reads no half floats.
     values = [
         v.astype(np.float32) if isinstance(v, np.ndarray) and v.dtype == np.float16 else v
         for v in values
     ]
-    if all(isinstance(v, np.ndarray) and v.ndim == 1 for v in values):
-        sizes = {(len(v), v.dtype) for v in values}
-        if len(sizes) == 1:
+    if set(map(type, values)) == {np.ndarray}:
+        forms = set(map(_FORM, values))
+        if len(forms) == 1 and values[0].ndim == 1:
             flat = pa.array(np.concatenate(values))
             return pa.FixedSizeListArray.from_arrays(flat, len(values[0]))
     return pa.array([v.tolist() if isinstance(v, np.ndarray) else v for v in values])

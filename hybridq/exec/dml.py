@@ -14,6 +14,7 @@ from hybridq.exec.bulk import insert_many
 from hybridq.exec.host import Host, Parameters, drop_view, duck_parameters
 from hybridq.exec.reader import FileBatches
 from hybridq.exec.result import Result
+from hybridq.exec.single import insert_one
 from hybridq.exec.statements import check_schema
 from hybridq.exec.tracking import tracking_of, written_by
 from hybridq.exec.transaction import Transaction as Tx
@@ -129,6 +130,9 @@ def _tracked(session: Host, statement: Passthrough, text: str, given: Any) -> Re
 def run_write(session: Host, write: Write, parameters: Parameters) -> Result:
     """Run INSERT, UPDATE, DELETE or MERGE; keys of an indexed table's rows are captured."""
     given = duck_parameters(parameters, named=write.rewritten)
+    done = insert_one(session, write, given)
+    if done is not None:
+        return done
     _note_write(session)
     text, given, views = with_batched_files(session, write.text, given)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import duckdb
 
@@ -15,13 +15,14 @@ from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.result import Field, Result, Row
 from hybridq.exec.transaction import Transaction, Writes
 from hybridq.instance import Instance
-from hybridq.nodes import Statement, TableName, TopK, literal, quote
+from hybridq.nodes import Statement, TableName, TopK, Write, literal, quote
 from hybridq.progress import Cancellable
 from hybridq.settings import Settings, hinted
 from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any] | None
+_P = TypeVar("_P")
 
 _NAMES = tuple(f"hq{i}" for i in range(1, 65))
 PLACES = {name: i for i, name in enumerate(_NAMES)}
@@ -76,6 +77,9 @@ class Host(Protocol):
 
     def prepared(self, topk: TopK) -> Prepared | Unbound:
         """Return what of a TopK does not depend on values."""
+
+    def planned_insert(self, write: Write, plan: Callable[[], _P]) -> _P:
+        """Return what `plan` makes of an INSERT, remembered while names mean the same."""
 
     def run_duck(self, text: str, parameters: Any, *, read: bool, counts: bool = False) -> Result:
         """Run text on DuckDB with parameters as its client takes them."""

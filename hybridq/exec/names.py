@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import duckdb
 
 from hybridq.exec.environment import Environment
 from hybridq.exec.prepare import Prepared, Unbound, prepare
 from hybridq.instance import Instance
-from hybridq.nodes import TableName, TopK
+from hybridq.nodes import TableName, TopK, Write
 from hybridq.storage.manifest import TableInfo, describe, first_row
 
 _PREPARED = 512
+_P = TypeVar("_P")
 
 
 class Names:
@@ -31,6 +35,7 @@ class Names:
         self._settings: tuple[bool, int, bool] | None = None
         # By identity, for a statement parsed once is one object; the entry keeps it alive.
         self._prepared: dict[int, tuple[TopK, Prepared | Unbound]] = {}
+        self._inserts: dict[int, tuple[Write, Any]] = {}
 
     def describe(self, table: TableName) -> TableInfo | None:
         """Return what a table name means; None for a table that cannot have indexes of ours."""
@@ -99,6 +104,17 @@ class Names:
             self._prepared[id(topk)] = known
         return known[1]
 
+    def insert(self, write: Write, plan: Callable[[], _P]) -> _P:
+        """Return what `plan` makes of an INSERT, for the schema as it is."""
+        self._check_epoch()
+        known = self._inserts.get(id(write))
+        if known is None:
+            if len(self._inserts) >= _PREPARED:
+                self._inserts.clear()
+            known = self._inserts[id(write)] = write, plan()
+        found: _P = known[1]
+        return found
+
     def _check_epoch(self) -> None:
         if self._epoch != self._instance.epoch:
             self.forget()
@@ -108,6 +124,7 @@ class Names:
         self._epoch = self._instance.epoch
         self._tables.clear()
         self._prepared.clear()
+        self._inserts.clear()
         self._triggers = None
         self._settings = None
         self._environment.changed()

@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
@@ -27,10 +28,11 @@ import duckdb
 
 from hybridq.errors import Error, OperationalError
 from hybridq.index import maintain
-from hybridq.index.capture import Captured, change_of
-from hybridq.index.delta import fold
+from hybridq.index.capture import Captured, OneByOne, change_of
+from hybridq.index.delta import Change, fold
 from hybridq.index.ivf import Snapshot
 from hybridq.index.state import IndexState
+from hybridq.index.tail import OneRow
 from hybridq.instance import Instance, Prepared
 from hybridq.progress import Cancellable
 from hybridq.settings import Settings
@@ -62,9 +64,10 @@ class Pin:
     """One index as a transaction began with it, and as it changed it since.
 
     `view` is what its queries search, made when one needs it; the rows of `unseen` writes may be
-    old in it. `changes` are all writes to log, `opaque` tells that there are more that nobody
+    old in it. `changes` are all writes, `opaque` tells that there are more that nobody
     recorded, `beside` that columns were written that the index does not keep, `aged` that this
-    happened after the view got its version: what DuckDB said of its rows is past.
+    happened after the view got its version: what DuckDB said of its rows is past. `tx` is under
+    what the writes of `logged` keys logged them themselves.
     """
 
     state: IndexState
@@ -76,6 +79,8 @@ class Pin:
     opaque: bool = False
     beside: bool = False
     aged: bool = False
+    tx: uuid.UUID | None = None
+    logged: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -127,6 +132,16 @@ class Transaction:
             pin.changes.append(captured)
             pin.unseen.append(captured)
 
+    def record_row(self, state: IndexState, row: OneRow) -> None:
+        """Remember a row that a statement inserted and logged, with those inserted just before."""
+        pin = self.pins[state.name]
+        last = pin.unseen[-1] if pin.unseen else None
+        if last is not None and isinstance(last.rows, OneByOne):
+            last.rows.rows.append(row)
+        else:
+            inserted = OneByOne(state.spec, [row])
+            self.record(state, Captured(None, inserted, fresh=True, logged=True))
+
     def record_opaque(self, state: IndexState) -> None:
         """Remember that a statement changed rows nobody knows."""
         pin = self.pins.get(state.name)
@@ -138,6 +153,19 @@ class Transaction:
         pin = self.pins.get(state.name)
         if pin is not None:
             pin.beside = pin.aged = True
+
+    def knows(self, state: IndexState) -> bool:
+        """Tell whether this very build of the index was there at BEGIN."""
+        pin = self.pins.get(state.name)
+        return pin is not None and pin.state is state and not self.has_dropped(state)
+
+    def log_name(self, state: IndexState) -> uuid.UUID:
+        """Return under what a write logs its one key itself, which it is about to do."""
+        pin = self.pins[state.name]
+        if pin.tx is None:
+            pin.tx = manifest.new_transaction()
+        pin.logged += 1
+        return pin.tx
 
     def sees(self, state: IndexState) -> bool:
         """Tell whether the transaction can search the index: it was there at BEGIN, and still is.
@@ -160,10 +188,18 @@ def begin(
         states = [s for s in instance.indexes.values() if not s.stale or replay(s, instance)]
         duck.execute("BEGIN")
         if pins:
-            # DuckDB takes its snapshot when a statement first touches the file; SELECT 1 does not.
-            duck.execute("SELECT txid_current()").fetchall()
+            _pin(duck, instance)
         for state in states:
             transaction.pins[state.name] = Pin(state, state.version, state.snapshot)
+
+
+def _pin(duck: duckdb.DuckDBPyConnection, instance: Instance) -> None:
+    """Take DuckDB's snapshot: it does so when something first touches the file."""
+    if instance.indexes:
+        # To look a name up takes a fifth of the time of any statement, even of this one:
+        duck.get_table_names(f"FROM {manifest.in_catalog(instance.catalog)}")
+    else:
+        duck.execute("SELECT txid_current()").fetchall()
 
 
 def view(
@@ -227,7 +263,7 @@ def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: 
                 _resolve(duck, pin, instance)
             if pin.changes:
                 change = coded.get(name) or change_of(duck, state.snapshot, pin.changes)
-                logged.append(instance.prepare(duck, state, change))
+                logged.append(_log(duck, pin, change, instance))
             elif pin.beside:
                 beside.append(state)
         younger: list[IndexState] = []
@@ -256,6 +292,18 @@ def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: 
         for state in doubtful:
             state.publishing = None
     release(transaction, instance)
+
+
+def _log(duck: duckdb.DuckDBPyConnection, pin: Pin, change: Change, instance: Instance) -> Prepared:
+    """Log the keys of a change that its writes did not log themselves, and prepare it."""
+    if pin.tx is None:
+        return instance.prepare(duck, pin.state, change)
+    rest = [c.keys for c in pin.changes if not c.logged]
+    if rest:
+        keys = maintain.distinct_keys(pin.state.spec, rest)
+        maintain.log_keys(duck, pin.state.name, pin.tx, keys)
+        pin.logged += len(keys[0])
+    return instance.folded(pin.state, change, pin.tx, pin.logged)
 
 
 def _known(transaction: Transaction, state: IndexState) -> bool:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import math
 import re
+import struct
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -232,6 +234,8 @@ def _encode_dictionary(array: pa.Array) -> Encoded:
     return Encoded(np.ascontiguousarray(keys), dictionary)
 
 
+_DOUBLE, _BITS = struct.Struct("<d"), struct.Struct("<q")
+
 PLAIN = (Kind.INTEGER, Kind.UBIGINT, Kind.BOOLEAN, Kind.FLOAT, Kind.DOUBLE, Kind.TEXT)
 """Kinds whose values Python's objects hold without loss."""
 
@@ -255,6 +259,26 @@ def plain_keys_of(values: list[Any], kind: AttributeType) -> tuple[Keys, pa.Arra
             numbers = float_keys(np.array([0.0 if v is None else v for v in values], np.float64))
             null = np.array([v is None for v in values], np.bool_)
             return np.where(null, NULL_KEY, numbers), None
+
+
+def plain_key_of(value: Any, kind: AttributeType) -> int:
+    """Return the key of one value as `plain_keys_of` would, of a kind without a dictionary."""
+    if value is None:
+        return NULL_KEY
+    match kind.kind:
+        case Kind.INTEGER | Kind.BOOLEAN:
+            return int(value)
+        case Kind.UBIGINT:
+            return int(value) - 2**63 + 1
+        case _:
+            return float_key(value)
+
+
+def float_key(value: float) -> int:
+    """Return the key of a double, as `float_keys` does of many."""
+    bits: int
+    (bits,) = _BITS.unpack(_DOUBLE.pack(value if value == value else math.nan))
+    return bits if bits >= 0 else bits ^ MAX_KEY
 
 
 def find_codes(values: pa.Array, dictionary: pa.Array) -> Keys:

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from hybridq.index import maintain
-from hybridq.index.attributes import plain_keys_of
+from hybridq.index.attributes import plain_key_of, plain_keys_of
 from hybridq.index.delta import Change, flat_part, part_of
 from hybridq.index.ivf import IndexSpec, Part, Snapshot
 from hybridq.index.rows import Rows
+from hybridq.index.tail import FLAT_ROWS, UNHASHED, OneRow
 from hybridq.nodes import Metric
 from hybridq.progress import NoProgress
 from hybridq.storage.manifest import Duck
@@ -27,16 +28,41 @@ class Captured:
     """What one statement changed: keys (an array per key column), and their rows after it.
 
     `rows` has the columns of `maintain.row_columns`, row i having key i; None if it is not known,
-    and no rows if they were deleted. `fresh` keys were not in the table before, and differ.
+    and no rows if they were deleted. `fresh` keys were not in the table before, and differ. Keys
+    are `logged` if the statement did that itself; of such rows they need not be given.
     """
 
-    keys: list[pa.Array]
-    rows: pa.Table | FewRows | None
+    named: list[pa.Array] | None
+    rows: pa.Table | FewRows | OneByOne | None
     fresh: bool = False
+    logged: bool = False
+
+    @property
+    def keys(self) -> list[pa.Array]:
+        """The keys."""
+        if self.named is None:
+            assert isinstance(self.rows, OneByOne)
+            return maintain.key_arrays(self.rows.spec, self.rows.few().rows)
+        return self.named
 
     def table(self) -> pa.Table | None:
         """Return the rows as a table, None if they are not known."""
-        return self.rows.table() if isinstance(self.rows, FewRows) else self.rows
+        rows = self.rows.few() if isinstance(self.rows, OneByOne) else self.rows
+        return rows.table() if isinstance(rows, FewRows) else rows
+
+
+@dataclass(frozen=True, slots=True)
+class OneByOne:
+    """Rows that statements inserted one after the other."""
+
+    spec: IndexSpec
+    rows: list[OneRow]
+
+    def few(self) -> FewRows:
+        """Return them as rows of values."""
+        return FewRows(
+            self.spec, [(*row.values(self.spec), row.vector, row.hash) for row in self.rows]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +101,18 @@ class FewRows:
         hashes = np.array([row[width + 1] for row in ordered], np.uint64)
         return flat_part(spec, vectors, keys, tuple(dictionaries), hashes)
 
+    def one(self) -> OneRow | None:
+        """Return the only row, None if it has no distance."""
+        (row,) = self.rows
+        width = len(self.spec.columns)
+        if not self._has_distance(row[width]):
+            return None
+        keys = [
+            value if c.type.has_dictionary else plain_key_of(value, c.type)
+            for value, c in zip(row[:width], self.spec.columns, strict=True)
+        ]
+        return OneRow(keys, np.asarray(row[width], np.float32), row[width + 1] or UNHASHED)
+
     def _has_distance(self, vector: Any) -> bool:
         if vector is None:
             return False
@@ -88,10 +126,10 @@ class FewRows:
 def change_of(duck: Duck, snapshot: Snapshot, captured: Sequence[Captured]) -> Change:
     """Return the change that statements made, one after the other, as `duck` sees them."""
     spec = snapshot.spec
-    if len(captured) == 1 and _is_few(captured[0]):
-        few = captured[0].rows
-        assert isinstance(few, FewRows)
-        return Change(captured[0].keys, few.part(), fresh=captured[0].fresh)
+    if len(captured) == 1:
+        few = _few(captured[0], snapshot)
+        if few is not None:
+            return few
     known = _last_of_each(spec, captured)
     if known is None:
         keys = maintain.distinct_keys(spec, [c.keys for c in captured])
@@ -104,8 +142,19 @@ def change_of(duck: Duck, snapshot: Snapshot, captured: Sequence[Captured]) -> C
     return Change(keys, part, fresh=all(c.fresh for c in captured) and len(captured) == 1)
 
 
-def _is_few(captured: Captured) -> bool:
-    return isinstance(captured.rows, FewRows) and len(captured.keys[0]) == 1
+def _few(captured: Captured, snapshot: Snapshot) -> Change | None:
+    """Return the change of a few rows in one list, None if there are many, or none are known."""
+    rows, fresh = captured.rows, captured.fresh
+    if isinstance(rows, OneByOne):
+        if len(rows.rows) == 1:
+            return Change([], None, fresh=fresh, row=rows.rows[0])
+        if len(rows.rows) > FLAT_ROWS:
+            return None
+        return Change([], rows.few().part(), fresh=fresh)
+    if not isinstance(rows, FewRows) or len(rows.rows) != 1:
+        return None
+    row = rows.one()
+    return Change(captured.keys, rows.part() if row is None else None, fresh=fresh, row=row)
 
 
 def _plain(spec: IndexSpec, table: pa.Table) -> pa.Table:

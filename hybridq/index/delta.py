@@ -2,7 +2,8 @@
 
 A change becomes a part of its own. Parts in memory are kept few and growing: one takes in the
 younger ones until it is several times larger than they are, small ones at once, large ones in the
-background. Rows of which there are few lie in one list and are scanned as they are.
+background. Rows of which there are few lie in one list and are scanned as they are; a single row is
+put behind them (`tail`).
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from hybridq.index.ivf import (
 from hybridq.index.layout import Layout
 from hybridq.index.merge import Merge, memory_part
 from hybridq.index.rows import Rows
+from hybridq.index.tail import FLAT_ROWS, OneRow, first_of, grown, grows
 from hybridq.progress import NoProgress
 
-FLAT_ROWS = 256
-"""Up to so many rows are scanned without codes."""
-
 FLAT_PARTS = 3
-"""So many small parts wait for the next to be merged with it: to merge takes as long as to code."""
+"""So many small parts wait for the next to be merged with it: to merge takes as long as to code.
+
+Where there are lists they wait until they have FLAT_ROWS rows together, at most.
+"""
 
 RATIO = 4
 """A part is merged with a younger one unless it has so many times its rows."""
@@ -46,12 +48,14 @@ AT_ONCE_ROWS = 8_192
 class Change:
     """Keys that a transaction changed (an array per key column), and a part with their rows.
 
-    No part has a row with one of the keys yet if they are `fresh`.
+    No part has a row with one of the keys yet if they are `fresh`. Of a single row there may be
+    the `row` in the place of the part.
     """
 
     keys: Sequence[pa.Array]
-    part: Part
+    part: Part | None
     fresh: bool = False
+    row: OneRow | None = None
 
 
 def flat_generation(spec: IndexSpec) -> Generation:
@@ -117,17 +121,38 @@ def flat_part(
     )
 
 
+def _of_row(spec: IndexSpec, row: OneRow) -> Part:
+    empty = flat_part(
+        spec,
+        np.empty((0, spec.dim), np.float32),
+        np.empty((len(spec.columns), 0), np.int64),
+        (None,) * len(spec.columns),
+        np.empty(0, np.uint64),
+    )
+    return first_of(spec, empty, row)
+
+
 def fold(snapshot: Snapshot, change: Change, version: int, busy: Collection[int] = ()) -> Snapshot:
     """Return the snapshot with a change in it; the parts `busy` are being merged by others."""
     parts = [*snapshot.parts]
     if not change.fresh:
         codes = key_codes(snapshot.spec, change.keys)
         parts = [part.without(part.find(change.keys, codes)) for part in parts]
-    fresh = change.part
     stored = [p for p in parts if p.segment is not None]
     young = [p for p in parts if p.segment is None and p.rows > p.dead]
-    flat = sum(p.codes is None for p in young)
-    if fresh.codes is None and fresh.rows and flat < FLAT_PARTS:
+    flat = [p for p in young if p.codes is None]
+    waiting = sum(p.rows for p in flat)
+    if change.row is not None and waiting < FLAT_ROWS and young:
+        last = young[-1]
+        if last.uid not in busy and grows(last, change.row):
+            young[-1] = grown(last, change.row)
+            return replace(snapshot, parts=(*stored, *young), version=version)
+    fresh = change.part if change.row is None else _of_row(snapshot.spec, change.row)
+    assert fresh is not None
+    waits = len(flat) < FLAT_PARTS
+    if snapshot.generation.coded:
+        waits = waits and waiting + fresh.rows <= FLAT_ROWS
+    if fresh.codes is None and fresh.rows and waits:
         return replace(snapshot, parts=(*stored, *young, fresh), version=version)
     taken, total = [fresh], _live(fresh)
     while young and young[-1].uid not in busy and total + _live(young[-1]) <= AT_ONCE_ROWS:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hybridq.index.attributes import Kind, decode
 from hybridq.index.ivf import Float32s, Int64s, Snapshot
+from hybridq.kernels import merging
 
 _FEW = 32
 """So many values are read one by one as fast as all at once."""
@@ -43,21 +44,31 @@ def merge(snapshot: Snapshot, found: Sequence[tuple[Float32s, Int64s]], k: int) 
     if len(found) == 1:
         distance, position = found[0]
         return Hits(distance, np.zeros(len(distance), np.int64), position).cut(0, k)
-    busy = [i for i, (distance, _) in enumerate(found) if len(distance)]
-    if not busy:
-        return Hits(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
-    if len(busy) == 1:
-        distance, position = found[busy[0]]
-        parts = np.full(len(distance), busy[0], np.int64)
-        return Hits(distance, parts, position).cut(0, k)
-    distance = np.concatenate([found[i][0] for i in busy])
-    position = np.concatenate([found[i][1] for i in busy])
-    parts = np.array(busy).repeat([len(found[i][0]) for i in busy])
+    heads, ends, total = [], [], 0
+    for near, _ in found:
+        heads.append(total)
+        total += len(near)
+        ends.append(total)
+    distance = np.concatenate([near for near, _ in found])
+    position = np.concatenate([at for _, at in found])
+    hits = _merged(np.array([heads, ends], np.int64), distance, position, min(k, total))
+    if hits is not None:
+        return hits
+    parts = np.arange(len(found)).repeat([len(near) for near, _ in found])
     order = distance.argsort(kind="stable")
     if len(order) > k > 0 and distance[order[k - 1]] < distance[order[k]]:
         order = order[:k]  # no tie goes across the end
     hits = Hits(distance, parts, position).take(order)
     return sort_ties(snapshot, hits, ()).cut(0, k)
+
+
+def _merged(runs: Int64s, distance: Float32s, position: Int64s, count: int) -> Hits | None:
+    """Return the first `count` hits, None if a tie leaves their order open."""
+    near = np.empty(count, np.float32)
+    parts, positions = np.empty(count, np.int64), np.empty(count, np.int64)
+    if merging.merge_sorted(distance, position, runs, count, near, parts, positions):
+        return None
+    return Hits(near, parts, positions)
 
 
 def joined(first: Hits, second: Hits) -> Hits:
@@ -151,7 +162,7 @@ def column_values(snapshot: Snapshot, hits: Hits, column: int) -> list[Any]:
     kind, parts = snapshot.spec.columns[column].type, snapshot.parts
     if len(hits) <= _FEW and not kind.has_dictionary:
         places = zip(hits.part.tolist(), hits.position.tolist(), strict=True)
-        keys = np.array([parts[p].keys[column, at] for p, at in places], np.int64)
+        keys = np.array([parts[p].keys.item(column, at) for p, at in places], np.int64)
         return decode(keys, kind, None)
     out: list[Any] = [None] * len(hits)
     for p in set(hits.part.tolist()):

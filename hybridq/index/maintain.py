@@ -18,14 +18,16 @@ from hybridq.index.attributes import Kind
 from hybridq.index.delta import Change, fold, part_of
 from hybridq.index.ivf import IndexColumn, IndexSpec, Part, Snapshot
 from hybridq.index.rows import Rows
+from hybridq.index.tail import UNHASHED
 from hybridq.nodes import quote
 from hybridq.progress import NoProgress
-from hybridq.storage.manifest import Duck, changes_table
+from hybridq.storage.manifest import Duck, changes_table, describe
 
 pc = lazy.library("pyarrow.compute")
 
 _KEYS_VIEW = "__hybridq_keys"
 _LOG_VIEW = "__hybridq_log"
+_HASH_VIEW = "__hybridq_hash"
 _BATCH_ROWS = 16_384
 _FEW_KEYS = 4
 
@@ -164,6 +166,36 @@ def _key_column(part: Part, column: int) -> pa.Array:
     return pa.array(values, arrow_type(kind.kind, kind.scale))
 
 
+def fill_hashes(duck: Duck, part: Part) -> None:
+    """Compute the hashes that rows of a part in memory were written without, of what it holds."""
+    if part.segment is not None:
+        return
+    rows = np.flatnonzero(part.row_hash == UNHASHED)
+    if len(rows) == 0:
+        return
+    spec = part.spec
+    table = describe(duck, spec.table_name)
+    column = table.column(spec.column) if table is not None else None
+    if column is None:
+        return
+    held = {
+        f"c{i}": pa.array(part.values(i, rows), arrow_type(c.type.kind, c.type.scale))
+        for i, c in enumerate(spec.columns)
+    }
+    flat = pa.array(np.ascontiguousarray(part.vectors[rows]).ravel())
+    held |= {"v": pa.FixedSizeListArray.from_arrays(flat, spec.dim), "place": pa.array(rows)}
+    columns = [f"CAST(c{i} AS {c.type.sql})" for i, c in enumerate(spec.columns)]
+    duck.register(_HASH_VIEW, pa.table(held))
+    try:
+        found = duck.sql(
+            f"SELECT place, hash({', '.join(columns)}, CAST(v AS {column.type})) AS h "
+            f"FROM {_HASH_VIEW}"
+        ).to_arrow_table()
+    finally:
+        duck.unregister(_HASH_VIEW)
+    part.row_hash[np.asarray(found.column("place"))] = np.asarray(found.column("h"))
+
+
 def difference(duck: Duck, snapshot: Snapshot) -> list[pa.Array] | None:
     """Return the keys of rows in which the table, as `duck` sees it, differs from the snapshot.
 
@@ -173,6 +205,8 @@ def difference(duck: Duck, snapshot: Snapshot) -> list[pa.Array] | None:
     names = [quote(c.name) for c in spec.key_columns]
     columns = ", ".join(f"{n} AS k{i}" for i, n in enumerate(names))
     query = f"SELECT {columns}, {row_hash(spec)} AS h FROM {spec.table_name.sql()}"
+    for part in snapshot.parts:
+        fill_hashes(duck, part)
     seen = [np.zeros(p.rows, np.bool_) for p in snapshot.parts]
     changed: list[list[pa.Array]] = []
     for batch in read_rows(duck, query):

@@ -107,7 +107,13 @@ def scan_parts(
             continue
         here, within = search, False
         if len(nearest) == search.k and nearest[-1] < search.radius:
-            here = replace(search, k=k, radius=float(nearest[-1]), radius_inclusive=True)
+            here = Search(
+                query=search.query,
+                k=k,
+                radius=float(nearest[-1]),
+                radius_inclusive=True,
+                threads=search.threads,
+            )
             within = True
         elif k < search.k:
             here = replace(search, k=k)
@@ -118,9 +124,11 @@ def scan_parts(
             return None
         found.append((out.distance[:filled], out.position[:filled]))
         if len(found) < len(parts) and filled:
-            nearest = np.concatenate([nearest, out.distance[:filled]])
-            nearest.sort()
-            nearest = nearest[: search.k]
+            near = found[-1][0]  # sorted
+            if len(nearest):
+                near = np.concatenate([nearest, near])
+                near.sort()
+            nearest = near[: search.k]
     return found
 
 

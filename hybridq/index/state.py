@@ -73,11 +73,10 @@ class IndexState:
         """Tell whether what DuckDB said just now is of the published rows of that version."""
         return self.publishing is None and self.version == version  # in this order
 
-    def refuse_busy(self) -> None:
-        """Raise if a transaction is writing the index's table."""
+    def refuse_busy(self, what: str) -> None:
+        """Raise if a transaction is writing the index's table, so that it cannot be `what`."""
         if self.writer is not None:
             raise OperationalError(
-                f'index "{self.name}" cannot be rebuilt: a transaction is writing '
-                f"{self.spec.table}",
+                f'index "{self.name}" cannot be {what}: a transaction is writing {self.spec.table}',
                 hint="commit or roll back first",
             )

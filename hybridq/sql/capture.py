@@ -10,9 +10,16 @@ from __future__ import annotations
 from sqlglot.tokenizer_core import TokenType
 
 from hybridq.nodes import SingleValues, TableName, Write
-from hybridq.sql.lexical import Piece, closing, depths
+from hybridq.sql.lexical import Piece, closing, depths, placeholders
 
 _NAMES = (TokenType.VAR, TokenType.IDENTIFIER)
+_CONSTANTS = (
+    TokenType.NUMBER,
+    TokenType.STRING,
+    TokenType.NULL,
+    TokenType.TRUE,
+    TokenType.FALSE,
+)
 _VERBS = ("INSERT", "UPDATE", "DELETE", "MERGE")
 
 
@@ -190,4 +197,32 @@ def _single_values(piece: Piece, depth: list[int], at: int, kind: str) -> Single
         head=piece.text[: tokens[at].start],
         row=piece.text[tokens[at + 1].end + 1 : tokens[end].start],
         tail=piece.text[tokens[end].end + 1 :],
+        given=_given(piece, depth, at + 2, end) if end + 1 == len(tokens) else None,
     )
+
+
+def _given(
+    piece: Piece, depth: list[int], start: int, end: int
+) -> tuple[int | str | None, ...] | None:
+    """Return `SingleValues.given` of the values at the tokens `start` … `end` - 1."""
+    tokens = piece.tokens
+    found = {p.start: p for p in placeholders(piece)}
+    if any(p.start < tokens[start].start for p in found.values()):
+        return None
+    given: list[int | str | None] = []
+    first = start
+    for i in range(start, end + 1):
+        if i < end and (tokens[i].token_type != TokenType.COMMA or depth[i] != depth[start]):
+            continue
+        value = tokens[first:i]
+        parameter = found.get(value[0].start) if value else None
+        if parameter is not None:
+            if parameter.end != value[-1].end + 1:
+                return None
+            given.append(parameter.name if parameter.index is None else parameter.index - 1)
+        elif len(value) == 1 and value[0].token_type in _CONSTANTS:
+            given.append(None)
+        else:
+            return None
+        first = i + 1
+    return tuple(given)

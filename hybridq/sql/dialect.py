@@ -7,6 +7,8 @@ above comparisons). `operators_to_functions` turns the tree that results into fu
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from typing import ClassVar
 
 from sqlglot import exp
@@ -60,10 +62,28 @@ _FUNCTIONS: dict[type[exp.Expr], str] = {
 }
 
 
+# sqlglot takes `$1,$` of `$1,$2` for the beginning of a dollar-quoted string.
+_RUN_TOGETHER = re.compile(r"\$\w+[^\w\s$][^\s$]*\$")
+_LEXEMES = re.compile(
+    r"""[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/"""
+    r"""|\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$|(?P<parameter>\$\w+)""",
+    re.DOTALL,
+)
+
+
 def tokenize(text: str) -> list[Token]:
     """Return the tokens of `text`; raises SqlglotError."""
     # sqlglot refuses a text with a $parameter that ends in ''; a blank after it helps.
-    return DIALECT.tokenize(text + " ")
+    if _RUN_TOGETHER.search(text) is None:
+        return DIALECT.tokenize(text + " ")
+    ends = [found.end() for found in _LEXEMES.finditer(text) if found["parameter"] is not None]
+    pieces = [text[a:b] for a, b in zip([0, *ends], [*ends, len(text)], strict=True)]
+    tokens = DIALECT.tokenize(" ".join(pieces) + " ")
+    blanks = [end + i for i, end in enumerate(ends)]
+    for token in tokens:
+        token.start -= bisect_left(blanks, token.start)
+        token.end -= bisect_left(blanks, token.end)
+    return tokens
 
 
 def parse_tree(tokens: list[Token], text: str) -> exp.Expr | None:

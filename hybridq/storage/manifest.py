@@ -18,6 +18,7 @@ Nothing is created before it is needed, so a file that never saw CREATE INDEX st
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +65,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableInfo:
-    """A table as DuckDB's catalog has it; `keys` are its primary key, then unique constraints."""
+    """A table as DuckDB's catalog has it; `keys` are its primary key, then unique constraints.
+
+    `calls` tells that an INSERT may run functions of anybody: a default or a CHECK calls some.
+    """
 
     catalog: str
     schema: str
@@ -74,6 +78,7 @@ class TableInfo:
     keys: tuple[tuple[str, ...], ...]
     collated: bool
     generated: bool = False
+    calls: bool = False
 
     def column(self, name: str) -> Column | None:
         """Return the column called `name` (case-insensitive)."""
@@ -206,7 +211,8 @@ def put_merge(
         put_segment(duck, index, row)
     if published:
         duck.execute(
-            f"DELETE FROM {changes_table(index)} WHERE list_contains(CAST(? AS UUID[]), tx)",
+            # A join: of rows that came one by one there are as many transactions.
+            f"DELETE FROM {changes_table(index)} WHERE tx IN (SELECT unnest(CAST(? AS UUID[])))",
             [[str(tx) for tx in published]],
         )
 
@@ -222,6 +228,11 @@ def remove_index(duck: Duck, name: str) -> None:
 def changes_table(index: str) -> str:
     """Return the quoted name of the change log of an index."""
     return f"{SCHEMA}.{quote('changes_' + index)}"
+
+
+def in_catalog(catalog: str) -> str:
+    """Return the qualified name of the manifest's own table."""
+    return f"{quote(catalog)}.{SCHEMA}.manifest"
 
 
 def new_transaction() -> uuid.UUID:
@@ -312,14 +323,14 @@ def describe(duck: Duck, table: TableName) -> TableInfo | None:
     catalog, schema, name, temporary, sql = rows[0]
     place = [catalog, schema, name]
     columns = duck.execute(
-        "SELECT column_name, data_type, is_nullable FROM duckdb_columns() "
+        "SELECT column_name, data_type, is_nullable, column_default FROM duckdb_columns() "
         "WHERE database_name = ? AND schema_name = ? AND table_name = ? ORDER BY column_index",
         place,
     ).fetchall()
-    keys = duck.execute(
-        "SELECT constraint_column_names FROM duckdb_constraints() "
+    constraints = duck.execute(
+        "SELECT constraint_type, constraint_column_names FROM duckdb_constraints() "
         "WHERE database_name = ? AND schema_name = ? AND table_name = ? "
-        "AND constraint_type IN ('PRIMARY KEY', 'UNIQUE') "
+        "AND constraint_type IN ('PRIMARY KEY', 'UNIQUE', 'CHECK') "
         "ORDER BY constraint_type, constraint_index",
         place,
     ).fetchall()
@@ -328,8 +339,19 @@ def describe(duck: Duck, table: TableName) -> TableInfo | None:
         schema=schema,
         name=name,
         temporary=bool(temporary),
-        columns=tuple(Column(n, t, bool(nullable)) for n, t, nullable in columns),
-        keys=tuple(tuple(names) for (names,) in keys),
+        columns=tuple(Column(n, t, bool(nullable)) for n, t, nullable, _ in columns),
+        keys=tuple(tuple(names) for kind, names in constraints if kind != "CHECK"),
         collated=" COLLATE " in (sql or "").upper(),
         generated=" GENERATED " in (sql or "").upper(),
+        calls=any(kind == "CHECK" for kind, _ in constraints)
+        or any(default is not None and _calls(default) for _, _, _, default in columns),
     )
+
+
+_CALL = re.compile(r"(\w+)\"?\s*\(")
+_HARMLESS = {"nextval", "now", "get_current_timestamp", "today", "uuid", "random", "cast"}
+"""Functions of defaults that are quick, and come back to nobody."""
+
+
+def _calls(default: str) -> bool:
+    return not {name.lower() for name in _CALL.findall(default)} <= _HARMLESS

@@ -174,3 +174,24 @@ def test_what_no_type_holds(con):
     with pytest.raises(hybridq.Error):
         con.execute("SELECT ?", [object()])
     assert con.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("marks", "given"),
+    [
+        ("$1,$2,$3", [30, [7, 0, 0], "a$b,$c"]),
+        ("$i,$v,$l", {"i": 30, "v": [7, 0, 0], "l": "x"}),
+        (":i,:v,:l", {"i": 30, "v": [7, 0, 0], "l": "x"}),
+    ],
+)
+def test_parameters_run_together(con, marks, given):
+    """`$1,$` is not the beginning of a dollar-quoted string."""
+    con.execute(f"INSERT INTO t (id,v,label) VALUES ({marks})", given)
+    text = "SELECT id,'$1,$2',$$it's$$ FROM t WHERE id>$2 ORDER BY l2_distance(v,$1),id LIMIT $3"
+    found = con.execute(text, [[7, 0, 0], 10, 1]).fetchall()
+    assert found == [(30, "$1,$2", "it's")]
+    con.execute("SELECT id,$2,$1 FROM t ORDER BY v<->$1,id LIMIT 1", [[7, 0, 0], 5])
+    plan = con.execute(
+        "EXPLAIN SELECT id FROM t ORDER BY l2_distance(v,$1),id LIMIT $2", [[7, 0, 0], 1]
+    )
+    assert "by DuckDB" not in str(plan.fetchall())

@@ -14,7 +14,10 @@ from tests.equal import index_equals_table
 
 FILES = {
     str(Path(transaction.__file__).parents[1] / name)
-    for name in ("exec/transaction.py", "exec/boundaries.py", "index/locks.py", "instance.py")
+    for name in (
+        *("exec/transaction.py", "exec/boundaries.py", "exec/single.py"),
+        *("index/locks.py", "instance.py"),
+    )
 }
 WRITES = {
     "insert": ("INSERT INTO t VALUES (?, 3, 'ant', ?, 'n')", True),
