@@ -38,7 +38,7 @@ GAVE_UP = -2
 FULL = -3
 DONE = 0
 
-_FEW = 5
+_FEW = 3
 """Up to this many rows of a block are looked at one by one, without their sign bits."""
 
 _ELSEWHERE = 4.0
