@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.kernels._intrinsics import BLOCK, prefetch
+from hybridq.kernels._intrinsics import BLOCK, at_most, prefetch, trailing_zeros
 from hybridq.kernels._jit import kernel, strict_kernel
 from hybridq.kernels.distance import IP, fast_dot, fast_squared_l2
 from hybridq.kernels.tables import block_scores
@@ -159,9 +159,15 @@ def take_lists(
     Returns their end in `order` and `scores`, which begin at `start`. A list c whose zones let no
     row pass (if `by_list`) is appended as ~c with its rough score if `mention`, else left out.
     """
+    nlist = centroids.shape[0]
     ready = start
-    for c in range(centroids.shape[0]):
-        if taken[c] == 0 and not rough[c] > bound:
+    for first in range(0, nlist, BLOCK):
+        word = at_most(rough, first, bound)
+        while word != 0:
+            c = first + trailing_zeros(word)
+            word &= word - np.uint64(1)
+            if c >= nlist or taken[c] != 0:
+                continue
             taken[c] = 1
             if by_list and not may_pass(list_zones, c, ops, low, high, sets):
                 if mention:

@@ -43,14 +43,16 @@ def choose(s: Statistics, settings: Settings, unit: UnitCosts, *, target: float)
     """
     forced = settings.plan
     prefilter = _prefilter(s, unit)
-    bitmap = _bitmap(s, settings, unit, target)
-    candidates = (
-        _exact(s, unit),
-        prefilter,
-        _fused(s, settings, unit, target, prefilter),
-        bitmap,
-        _postfilter(s, settings, unit, target, bitmap),
-    )
+    first = (_exact(s, unit), prefilter, _fused(s, settings, unit, target, prefilter))
+
+    def priced() -> tuple[Candidate, ...]:
+        bitmap = _bitmap(s, settings, unit, target)
+        return (*first, bitmap, _postfilter(s, settings, unit, target, bitmap))
+
+    # Where all compiles, the scan asks the program itself, which is never dearer than what checks
+    # rows beside it; EXPLAIN prices these, too.
+    candidates = priced() if s.rest is not None or forced in NAMES[3:] else first
+    considered = priced if candidates is first else lambda: candidates
     if forced != "auto":
         chosen = candidates[NAMES.index(forced)]
         if chosen.plan is None:
@@ -59,14 +61,13 @@ def choose(s: Statistics, settings: Settings, unit: UnitCosts, *, target: float)
                 hint="SET plan = 'auto'",
             )
         chosen = replace(chosen, plan=_alone(chosen.plan))
-        return _decision(chosen, lambda: f"forced by plan = '{forced}'", s, candidates)
+        return _decision(chosen, lambda: f"forced by plan = '{forced}'", s, considered)
     fused = candidates[2]
     if settings.nprobe is not None and fused.plan is not None:
         chosen = replace(fused, plan=_alone(fused.plan))
-        return _decision(chosen, lambda: f"SET nprobe = {settings.nprobe}", s, candidates)
-    # Where all compiles, the scan asks the program itself, which is never dearer.
-    best = min(candidates[: None if s.rest is not None else 3], key=lambda c: c.seconds)
-    decision = _decision(best, lambda: _reason(best, s), s, candidates)
+        return _decision(chosen, lambda: f"SET nprobe = {settings.nprobe}", s, considered)
+    best = min(candidates, key=lambda c: c.seconds)
+    decision = _decision(best, lambda: _reason(best, s), s, considered)
     every_row = isinstance(best.plan, Exact | Prefilter)
     if every_row and s.near is None and fused.plan is not None and target < 1.0:
         # Should the rows near the query pass more often, a scan might be done before.
@@ -95,7 +96,7 @@ def by_duckdb(reason: str, settings: Settings, *, forced_allowed: bool) -> Decis
         plan=plan,
         name="exact",
         estimated_selectivity=1.0,
-        candidates=(exact, *others),
+        considered=lambda: (exact, *others),
         because=lambda: reason,
     )
 
@@ -119,14 +120,14 @@ def _decision(
     chosen: Candidate,
     because: Callable[[], str],
     s: Statistics,
-    candidates: tuple[Candidate, ...],
+    considered: Callable[[], tuple[Candidate, ...]],
 ) -> Decision:
     assert chosen.plan is not None
     return Decision(
         plan=chosen.plan,
         name=chosen.name,
         estimated_selectivity=s.passing,
-        candidates=candidates,
+        considered=considered,
         because=because,
     )
 

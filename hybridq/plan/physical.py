@@ -121,10 +121,15 @@ class Decision:
     plan: PhysicalPlan
     name: str
     estimated_selectivity: float
-    candidates: tuple[Candidate, ...]
+    considered: Callable[[], tuple[Candidate, ...]] = field(compare=False)
     because: Callable[[], str] = field(compare=False)
     ask_near: bool = False
     before: tuple[tuple[int, PhysicalPlan], ...] = ()
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every plan there is with its cost, priced only when asked for."""
+        return self.considered()
 
     @property
     def reason(self) -> str:
