@@ -30,6 +30,7 @@ from hybridq.plan.physical import Decision, Fused, Prefilter
 _KEPT = 64
 _KEPT_TEXTS = 256
 _KEPT_POSITIONS = 1 << 16
+_FEW_ROWS = 1024
 
 
 def _validity(session: Host, state: IndexState) -> tuple[object, ...]:
@@ -109,9 +110,7 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
         or not bound.compiled
         or any(part.unverified is not None for part in snapshot.parts)
         or not isinstance(plan, Fused | Prefilter)
-        # Where a decision depends on the vector, it is not the first one that was made.
-        or bound.where.decisions.get(bound.search.k) is not decision
-        or decision.ask_near
+        or not (_whatever_the_vector(bound, decision) or _few_rows(plan))
     ):
         return
     kept, valid_for = prepared.again, _validity(session, prepared.state)
@@ -139,6 +138,16 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
         kept.known.clear()
         kept.positions = 0
     kept.known[key] = _finder(bound, plan, kept) if key in kept.known else None
+
+
+def _whatever_the_vector(bound: BoundTopK, decision: Decision) -> bool:
+    # Where a decision depends on the vector, it is not the first one that was made.
+    return bound.where.decisions.get(bound.search.k) is decision and not decision.ask_near
+
+
+def _few_rows(plan: Fused | Prefilter) -> bool:
+    # Once their positions are known, nothing is cheaper than their distances.
+    return isinstance(plan, Prefilter) and plan.estimated_rows <= _FEW_ROWS
 
 
 def _finder(bound: BoundTopK, plan: Fused | Prefilter, kept: Again) -> Finder | None:
