@@ -20,7 +20,7 @@ from hybridq.exec.values import finite_vector
 from hybridq.exec.where import key_of
 from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, merge
-from hybridq.index.ivf import Float32s, Int64s
+from hybridq.index.ivf import Float32s, Int64s, Snapshot
 from hybridq.index.scans import RepeatedScan
 from hybridq.index.search import Search, gather_part, scan_parts
 from hybridq.index.state import IndexState
@@ -44,6 +44,7 @@ class Repeats:
     def __init__(self, session: Host) -> None:
         self._session = session
         self._known: dict[str, Again] = {}
+        self._last: Snapshot | None = None
 
     def answer(self, text: str, parameters: Parameters) -> Result | None:
         """Answer a text as the last time, with another vector; None if it must go the long way."""
@@ -61,10 +62,23 @@ class Repeats:
         if session.transaction is not None:
             return
         prepared = session.prepared(topk)
-        if isinstance(prepared, Prepared) and prepared.again.known:
+        if not isinstance(prepared, Prepared):
+            return
+        if self._last is not prepared.state.snapshot:
+            self._last = prepared.state.snapshot
+            self._forget_old()
+        if prepared.again.known:
             if len(self._known) >= _KEPT_TEXTS:
                 self._known.clear()
             self._known[text] = prepared.again
+
+    def _forget_old(self) -> None:
+        """Let go of snapshots that were replaced: their files would stay on disk."""
+        for text, kept in list(self._known.items()):
+            state = kept.state
+            if state is None or not kept.valid_for or kept.valid_for[0] is not state.snapshot:
+                kept.reset()
+                del self._known[text]
 
 
 def _answer(session: Host, kept: Again, parameters: Parameters) -> Result | None:

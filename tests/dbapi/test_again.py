@@ -1,5 +1,7 @@
 """A statement run again: what is kept of it follows values, writes, settings and the schema."""
 
+import gc
+import weakref
 from decimal import Decimal
 
 import numpy as np
@@ -253,3 +255,17 @@ def test_dates_beyond_pythons_calendar_are_as_the_first_time():
         for x in (10, 20, 30, 40):
             assert ask(text, x)[0][0] == x
         assert ask(text, 1990) == expected
+
+
+def test_statements_kept_let_go_of_snapshots_that_were_replaced(con):
+    text = "SELECT id, v <-> ? AS d FROM t WHERE price = ? ORDER BY d LIMIT 3"
+    again(con, text, 3)
+    session = con.check_open()
+    (state,) = session.instance.indexes.values()
+    old = weakref.ref(state.snapshot.parts[0].keys)
+    con.execute("DELETE FROM t WHERE id < 1500")
+    con.execute("CALL hybridq_merge('i')")
+    other = "SELECT id FROM t ORDER BY v <-> ? LIMIT 3"
+    con.execute(other, [np.zeros(DIM, np.float32)]).fetchall()
+    gc.collect()
+    assert old() is None
