@@ -46,7 +46,7 @@ Int32s = npt.NDArray[np.int32]
 Uint8s = npt.NDArray[np.uint8]
 
 WORD = 64
-"""Dimensions a word of signs covers; dimensions are padded to a multiple of it."""
+"""Dimensions are padded to a multiple of it."""
 
 MIDDLE = 7.5
 
@@ -226,20 +226,18 @@ def encode(
         rotate(signs, y)
         absolute = np.float64(0.0)
         along = np.float64(0.0)
-        for w in range(size // WORD):
-            word = np.uint64(0)
-            for b in range(WORD):
-                j = w * WORD + b
+        for group in range(size // 8):
+            byte = 0
+            for b in range(8):
+                j = 8 * group + b
                 value = np.float64(y[j])
                 if value > 0.0:
-                    word |= np.uint64(1) << np.uint64(b)
+                    byte |= 1 << b
                     along += np.float64(turned[label, j])
                 else:
                     along -= np.float64(turned[label, j])
                 absolute += abs(value)
-            for b in range(WORD // 8):
-                byte = (word >> np.uint64(8 * b)) & np.uint64(255)
-                codes[block, w * (WORD // 8) + b, v] = np.uint8(byte)
+            codes[block, group, v] = np.uint8(byte)
         scale = square / absolute
         base = -with_centroid if metric == IP else square
         factors[block, 0, v] = np.float32(base + twice * scale * along)
