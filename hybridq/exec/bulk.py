@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.exec.host import Host, Parameters, drop_view
 from hybridq.exec.result import Result
 from hybridq.nodes import Write

@@ -13,8 +13,8 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.errors import Error
 from hybridq.exec.result import Field, Row
 from hybridq.exec.transaction import Transaction
