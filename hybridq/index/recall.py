@@ -3,7 +3,7 @@
 Rows of the table serve as held-out queries (each leaves itself out of its own answer). For every
 share s, the truth is the top k among a random subset of that share, so the ladder needs no
 predicate; a predicate that is correlated with the query is met at run time by the ratio of local
-to global share (see kernels.scan.probe).
+to global share (see kernels.scan.probe), and by how far a scan has come (see `Ladder`).
 """
 
 from __future__ import annotations
@@ -13,40 +13,30 @@ import itertools
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hybridq.index.ivf import Float32s, Int64s
-from hybridq.index.ladder import Ladder
+from hybridq.index.ladder import Doubles, Ladder
+from hybridq.index.stopping import GAMMA, KS, TARGETS, Far, Found, Seen, Tables, fit, steps_to
 from hybridq.kernels import subsets
 from hybridq.nodes import Metric
 from hybridq.progress import Progress
 
-Doubles: TypeAlias = npt.NDArray[np.float64]
-Floats: TypeAlias = npt.NDArray[np.floating[Any]]
-
 QUERIES = 512
-_LEAST = 3
-KS = (1, 10, 100)
-TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-GAMMA = 0.75
-_LOST_BY_CODES = 0.1
 _RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 _EPSILONS = (1.2, 1.5, 1.8, 2.2, 2.5, 3.5)
 _MAX_ROWS = 2_000_000
 _ROWS_AT_ONCE = 16_384
-_HALVINGS = 4
-_ERRORS = 2.0  # standard errors of a mean recall that a target is kept away from
 
 
 def epsilon_for(target: float | None) -> float:
     """Return the deviations of a code's score that a scan allows for a target recall.
 
-    Chosen so that codes lose about `_LOST_BY_CODES` of what the target allows to lose.
+    Chosen so that codes lose about `LOST_BY_CODES` of what the target allows to lose.
     """
     wanted = 1.0 if target is None else target
     at = min(bisect.bisect_left(_RECALLS, wanted), len(_RECALLS) - 1)
@@ -55,7 +45,7 @@ def epsilon_for(target: float | None) -> float:
 
 def ladder_to_json(ladder: Ladder) -> dict[str, Any]:
     """Return the ladder as plain values."""
-    names = ("ks", "targets", "shares", "lists")
+    names = ("ks", "targets", "shares", "lists", "least", "enough", "visits")
     return {"gamma": ladder.gamma, **{n: getattr(ladder, n).tolist() for n in names}}
 
 
@@ -66,6 +56,9 @@ def ladder_from_json(values: Mapping[str, Any]) -> Ladder:
         targets=np.array(values["targets"]),
         shares=np.array(values["shares"]),
         lists=np.array(values["lists"]),
+        least=np.array(values["least"]),
+        enough=np.array(values["enough"]),
+        visits=np.array(values["visits"]),
         gamma=float(values["gamma"]),
     )
 
@@ -84,8 +77,17 @@ def calibrate(
     ks = np.array(KS, np.int64)
     targets = np.array(TARGETS)
     if nlist <= 1 or count < 2:
-        lists = np.zeros((len(ks), len(targets), 1))
-        return Ladder(ks=ks, targets=targets, shares=np.zeros(1), lists=lists, gamma=GAMMA)
+        none = np.zeros((len(ks), len(targets), 1))
+        return Ladder(
+            ks=ks,
+            targets=targets,
+            shares=np.zeros(1),
+            lists=none,
+            least=none,
+            enough=none,
+            visits=none,
+            gamma=GAMMA,
+        )
     generator = np.random.default_rng(1)
     step = max(1, -(-count // _MAX_ROWS))
     rows, row_lists = vectors[::step], labels[::step]
@@ -102,145 +104,45 @@ def calibrate(
         nearest = _nearest(rows, queries, level, len(shares), metric, progress)
     finally:
         progress.finish()
-    found = _Found(row_lists, nearest, visits)
     passed = np.array([size[visits] for size in listed], np.float32)
     scanned = np.bincount(row_lists, minlength=nlist)[visits].astype(np.float64)
-    lists = _as_stopped(_lists_for(found), found, shares, passed, scanned)
-    known, lists = _extended(np.log(shares), lists, count, nlist)
+    steps = steps_to(nlist)
+    seen = [Seen(shares, s, passed[s], scanned, steps) for s in range(len(shares))]
+    far = None
+    if metric is not Metric.IP:
+        far = Far(rows, queries, nearest, centroids, visits, steps, metric)
+    tables = fit(Found(row_lists, nearest, visits, steps), seen, far)
+    known, tables = _extended(np.log(shares), tables, count, nlist)
+    lists, least, enough, expected = tables
     return Ladder(
-        ks=ks, targets=targets, shares=known, lists=np.ascontiguousarray(lists), gamma=GAMMA
+        ks=ks,
+        targets=targets,
+        shares=known,
+        lists=lists,
+        least=least,
+        enough=enough,
+        visits=expected,
+        gamma=GAMMA,
     )
 
 
-def _extended(shares: Doubles, lists: Doubles, count: int, nlist: int) -> tuple[Doubles, Doubles]:
+def _extended(shares: Doubles, tables: Tables, count: int, nlist: int) -> tuple[Doubles, Tables]:
     """Continue the ladder as it rises, from the least calibrated share down to one row."""
-    least = -np.log(count)
-    if len(shares) < 2 or least >= shares[0]:
-        return shares, lists
-    slope = np.maximum(lists[:, :, 0] - lists[:, :, 1], 0.0) / (shares[1] - shares[0])
-    end = np.minimum(lists[:, :, 0] + slope * (shares[0] - least), np.log(nlist))
-    end = np.maximum.accumulate(end, axis=1)
-    return np.append(least, shares), np.concatenate([end[:, :, None], lists], axis=2)
+    one = -np.log(count)
+    if len(shares) < 2 or one >= shares[0]:
+        return shares, tables
+    more = (shares[0] - one) / (shares[1] - shares[0])
 
+    def on(table: Doubles, most: float = np.inf) -> Doubles:
+        first, second = table[:, :, 0], table[:, :, 1]
+        change = np.maximum(first - second, 0.0) if most < np.inf else np.minimum(first - second, 0)
+        end = np.clip(first + more * change, 0.0, most)
+        end = np.maximum.accumulate(end, axis=1)
+        return np.ascontiguousarray(np.concatenate([end[:, :, None], table], axis=2))
 
-class _Found:
-    """How many of the true top k each visited list holds: per k, share and query, (…, nlist)."""
-
-    def __init__(self, row_lists: npt.NDArray[np.int32], nearest: Int64s, visits: Int64s) -> None:
-        queries, nlist = visits.shape
-        shares = nearest.shape[1]
-        self.shape = len(KS), shares, queries
-        self._counts = np.zeros((len(KS), shares, queries, nlist), np.uint8)
-        self._tops = np.empty((len(KS), shares, queries), np.float32)
-        place = np.empty(nlist, np.int64)
-        for q in range(queries):
-            place[visits[q]] = np.arange(nlist)
-            for s in range(shares):
-                rows = nearest[q, s]
-                places = place[row_lists[rows[rows >= 0]]]
-                for i, k in enumerate(KS):
-                    # One neighbour a query says too little: for k = 1 the first three speak.
-                    top = places[: max(k, _LEAST)] if len(places) else np.zeros(1, np.int64)
-                    np.add.at(self._counts[i, s, q], top, 1)
-                    self._tops[i, s, q] = len(top)
-        np.cumsum(self._counts, axis=3, dtype=np.uint8, out=self._counts)
-
-    def recall(self, i: int, s: int) -> Floats:
-        """Return the recall (queries, nlist) after each visited list."""
-        recall: Floats = self._counts[i, s] / self._tops[i, s][:, None]
-        return recall
-
-
-def _aim(target: float) -> float:
-    """Return the recall that lists must reach so that codes may lose some, too."""
-    return target + _LOST_BY_CODES * (1 - target)
-
-
-def _lists_for(found: _Found) -> Doubles:
-    """Return the log of the lists whose mean recall reaches each target: (k, target, share)."""
-    kinds, shares, queries = found.shape
-    lists = np.empty((kinds, len(TARGETS), shares))
-    for i in range(kinds):
-        for s in range(shares):
-            recall = found.recall(i, s)
-            error = _ERRORS * recall.std(axis=0) / queries**0.5
-            reached = np.minimum(recall.mean(axis=0) - error, 1.0)
-            for t, target in enumerate(TARGETS):
-                enough = reached >= min(_aim(target), reached[-1])
-                lists[i, t, s] = np.log(int(np.argmax(enough)) + 1)
-    return lists
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What scans of one share have seen after each visited list: all (queries, nlist).
-
-    `passed` are rows that passed, `local` is the log of the share they are of the rows scanned,
-    `elsewhere` the log of what the rule asks for more where that is less than the share.
-    """
-
-    log_shares: Doubles
-    passed: Floats
-    local: Doubles
-    elsewhere: Doubles
-
-    @classmethod
-    def of(cls, shares: Doubles, s: int, passed: Floats, scanned: Doubles) -> _Seen:
-        """Tell what is seen of rows that pass and are scanned in each list (queries, nlist)."""
-        passed, share = np.cumsum(passed, axis=1), shares[s]
-        local = np.log((passed + 0.5 * share) / (np.cumsum(scanned, axis=1) + 0.5))
-        elsewhere = GAMMA * np.maximum(0.0, np.log(share) - local)
-        return cls(np.log(shares), passed, local, elsewhere)
-
-
-def _as_stopped(
-    lists: Doubles, found: _Found, shares: Doubles, passed: Floats, scanned: Doubles
-) -> Doubles:
-    """Raise the ladder until a scan that stops by it reaches the targets.
-
-    A scan knows only the share among the rows it has seen, and stops at the first list where that
-    happens to be high: the recall it reaches lies below that of the same number of lists.
-    """
-    corrected = lists.copy()
-    for s in range(len(shares)):
-        seen = _Seen.of(shares, s, passed[s], scanned)
-        for i, k in enumerate(KS):
-            recall = found.recall(i, s)
-            wanted = len(TARGETS) - 1
-            for t in reversed(range(len(TARGETS))):
-                target = _aim(TARGETS[t])
-                wanted = min(wanted, len(TARGETS) - 1)
-                # Targets ascend, so a lower one needs no higher a rung than the one above it.
-                rung = t
-                while rung < wanted and not _reaches(target, lists[i, rung], recall, seen, k):
-                    rung += 1
-                corrected[i, t, s] = lists[i, rung, s]
-                if rung > t:
-                    # Between the rung that is too low and the one that is not.
-                    low, high = lists[i, rung - 1], lists[i, rung]
-                    for _ in range(_HALVINGS):
-                        middle = (low + high) / 2
-                        if _reaches(target, middle, recall, seen, k):
-                            high = middle
-                        else:
-                            low = middle
-                    corrected[i, t, s] = high[s]
-                wanted = rung
-    return np.maximum.accumulate(corrected, axis=1)
-
-
-def _reaches(target: float, rung: Doubles, recall: Floats, seen: _Seen, k: int) -> bool:
-    """Tell whether scans that stop by one rung of the ladder reach `target` on average."""
-    queries, nlist = recall.shape
-    length = min(nlist, int(4 * np.exp(rung.max())) + 16)
-    passed, local = seen.passed[:, :length], seen.local[:, :length]
-    need = np.interp(local, seen.log_shares, rung)
-    need += seen.elsewhere[:, :length]
-    visited = np.log(np.arange(1, length + 1)) + 1e-9
-    done = (visited >= need) & (passed >= min(k, passed[:, -1:].min()))
-    stop = np.where(done.any(axis=1), done.argmax(axis=1), length - 1)
-    reached = recall[np.arange(queries), stop]
-    return bool(reached.mean() - _ERRORS * reached.std() / queries**0.5 >= target)
+    lists, least, enough, visits = tables
+    most = float(np.log(nlist))
+    return np.append(one, shares), (on(lists, most), on(least), on(enough), on(visits, most))
 
 
 def _scores(queries: Float32s, rows: Float32s, metric: Metric) -> npt.NDArray[np.float32]:

@@ -49,7 +49,7 @@ class Out:
 class Rule:
     """Where a scan stops: lists at least and at most, the ladder, gamma, the estimated share.
 
-    `epsilon` are the deviations that codes are allowed.
+    `epsilon` are the deviations that codes are allowed; `least` and `enough` are the ladder's.
     """
 
     minimum: int
@@ -58,6 +58,8 @@ class Rule:
     share: float = 1.0
     shares: npt.NDArray[np.float64] = field(default_factory=_no_ladder)
     lists: npt.NDArray[np.float64] = field(default_factory=_no_ladder)
+    least: npt.NDArray[np.float64] = field(default_factory=_no_ladder)
+    enough: float = 0.0
     gamma: float = 0.0
 
 
@@ -74,7 +76,9 @@ def rule_of(part: Part, k: int, effort: Effort) -> Rule:
         rule.minimum = min(effort.nprobe, nlist)
     elif target is not None and part.ladder is not None and nlist > 1:
         rule.minimum = 1
-        rule.shares, rule.lists = part.ladder.for_query(k, target)
+        rungs = part.ladder.for_query(k, target)
+        rule.shares, rule.lists = rungs.shares, rungs.lists
+        rule.least, rule.enough = rungs.least, rungs.enough
         rule.gamma = part.ladder.gamma
     return rule
 
@@ -112,6 +116,8 @@ def stopping(rule: Rule) -> tuple[Any, ...]:
     return (
         rule.shares,
         rule.lists,
+        rule.least,
+        rule.enough,
         rule.gamma,
         rule.share,
         rule.minimum,

@@ -27,7 +27,7 @@ from hybridq.progress import Progress
 from hybridq.storage.files import Files
 from hybridq.storage.segment import ArraySource, Chunks, Segment, open_segment, write_segment
 
-FORMAT = 6
+FORMAT = 7
 _CHECKED_ROWS = 16_384
 _VECTORS = "vectors"
 
@@ -77,6 +77,9 @@ def write_part(files: Files, path: Path, content: Content) -> None:
         "ladder_targets": ladder.targets,
         "ladder_shares": ladder.shares,
         "ladder_lists": ladder.lists,
+        "ladder_least": ladder.least,
+        "ladder_enough": ladder.enough,
+        "ladder_visits": ladder.visits,
         **c.codes,
     }
     for i, dictionary in enumerate(c.dictionaries):
@@ -185,6 +188,9 @@ def open_part(spec: IndexSpec, files: Files, path: Path) -> tuple[Part, Generati
             targets=arrays["ladder_targets"],
             shares=arrays["ladder_shares"],
             lists=arrays["ladder_lists"],
+            least=arrays["ladder_least"],
+            enough=arrays["ladder_enough"],
+            visits=arrays["ladder_visits"],
             gamma=float(metadata["gamma"]),
         ),
         codes=codes_from(arrays),

@@ -66,7 +66,7 @@ _FOUND = 1024
     *(in_u8_3d, in_f32_3d, in_u8_2d, in_f32_2d),
     *(in_i64_2d, in_i64_3d, in_i64_3d, in_u64, in_i64_2d, in_i64, in_i64, in_u64),
     *(in_u16_2d, in_i64_3d, in_i64),
-    *(f32, boolean, in_f64, in_f64, f64, f64, i64, i64, f64),
+    *(f32, boolean, in_f64, in_f64, in_f64, f64, f64, f64, i64, i64, f64),
     *(i64, i64, out_i64, out_f32, out_i64, out_i64, out_i64),
     returns=i64,
     checked=False,
@@ -101,6 +101,8 @@ def probe_coded(
     radius_inclusive: bool,
     ladder_share: Float64s,
     ladder_lists: Float64s,
+    ladder_least: Float64s,
+    enough: float,
     gamma: float,
     global_share: float,
     min_lists: int,
@@ -126,6 +128,12 @@ def probe_coded(
     list_radius, list_zones
         (nlist,): for L2, how far a row of the list may lie from its centroid; and the zones of
         lists (A, nlist, FIELDS), see `zones`, or (A, 0, FIELDS).
+    ladder_least, enough
+        How far a scan comes is the score of the next list over the k-th score. It does not stop by
+        the ladder before it has come as far as `ladder_least` (as long as the ladder) says for the
+        share so far. Where so few of the rows in the nearest lists pass that they tell nothing of
+        where passing rows are, it stops when it has come as far as `enough`; with 0, all lists are
+        visited that may hold some.
     max_lists
         With fewer than nlist, another way to the answer is known, that costs as much as to scan so
         many lists. The scan gives up as soon as it would have to look everywhere, or at more.
@@ -234,6 +242,8 @@ def probe_coded(
             spans,
             ladder_share,
             ladder_lists,
+            ladder_least,
+            enough,
             gamma,
             global_share,
             min_lists,

@@ -196,18 +196,26 @@ def lists_needed(
     share: float, ladder_share: Float64s, ladder_lists: Float64s, gamma: float, global_share: float
 ) -> float:
     """Return the lists to visit when `share` (> 0) of the rows seen so far pass."""
+    y = by_share(share, ladder_share, ladder_lists)
+    return float(np.exp(y) * max(1.0, global_share / share) ** gamma)
+
+
+@strict_kernel
+def by_share(share: float, ladder_share: Float64s, values: Float64s) -> float:
+    """Return what `values`, one for each of `ladder_share`, are at `share` (> 0)."""
     x = np.log(share)
     last = ladder_share.shape[0] - 1
     if x <= ladder_share[0]:
-        y = ladder_lists[0]
-    elif x >= ladder_share[last]:
-        y = ladder_lists[last]
-    else:
-        right = 1
-        while ladder_share[right] < x:
-            right += 1
-        left = right - 1
-        y = ladder_lists[left] + (ladder_lists[right] - ladder_lists[left]) * (
-            x - ladder_share[left]
-        ) / (ladder_share[right] - ladder_share[left])
-    return float(np.exp(y) * max(1.0, global_share / share) ** gamma)
+        return float(values[0])
+    if x >= ladder_share[last]:
+        return float(values[last])
+    right = 1
+    while ladder_share[right] < x:
+        right += 1
+    left = right - 1
+    return float(
+        values[left]
+        + (values[right] - values[left])
+        * (x - ladder_share[left])
+        / (ladder_share[right] - ladder_share[left])
+    )

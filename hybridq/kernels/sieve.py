@@ -8,7 +8,7 @@ import numpy.typing as npt
 from hybridq.kernels._intrinsics import BLOCK, at_most, lowest_bits, popcount, prefetch
 from hybridq.kernels._jit import kernel
 from hybridq.kernels.distance import IP, L2, fast_squared_l2
-from hybridq.kernels.lists import cut, lists_needed, take_lists
+from hybridq.kernels.lists import by_share, cut, lists_needed, take_lists
 from hybridq.kernels.predicate import append_rows, block_word
 from hybridq.kernels.rabitq import MIDDLE, SIGN_NOISE, fine_dot
 from hybridq.kernels.rerank import RUN, compact
@@ -43,7 +43,7 @@ _FEW = 3
 
 _ELSEWHERE = 4.0
 """If so many times fewer rows pass than do on the whole, the nearest lists tell nothing of where
-the passing rows are: all lists that may hold some are visited."""
+the passing rows are."""
 
 _EARLY = 8
 """Lists, at least, that tell whether to give up."""
@@ -72,6 +72,8 @@ def sieve_lists(
     spans: Int64s,
     ladder_share: Float64s,
     ladder_lists: Float64s,
+    ladder_least: Float64s,
+    enough: float,
     gamma: float,
     global_share: float,
     min_lists: int,
@@ -128,6 +130,7 @@ def sieve_lists(
     by_set = fill_sets(ops, low, high, sets) and zones.shape[1] > 0
     by_list = ops.shape[0] > 0 and list_zones.shape[1] > 0
     everywhere = min_lists >= nlist
+    elsewhere = False
     last_chunk = False
     if given > 0:
         ready = given
@@ -255,7 +258,8 @@ def sieve_lists(
                         tau = upper_bounds[0]
                 count = 0
         seldom = passed + 2.0 * np.sqrt(passed + 1.0) < global_share * scanned / _ELSEWHERE
-        if max_lists < nlist and visited >= _EARLY and (seldom or opened > max_lists):
+        lost = seldom and enough <= 0.0
+        if max_lists < nlist and visited >= _EARLY and (lost or opened > max_lists):
             counters[LISTS_VISITED] += visited
             counters[ROWS_EXAMINED] += scanned
             counters[ROWS_PASSING] += passed
@@ -263,14 +267,26 @@ def sieve_lists(
         if filled == k and visited >= min_lists and not everywhere:
             if ladder_share.shape[0] == 0:
                 break
-            if seldom:
+            if lost:
                 everywhere = True
                 chunk = nlist
+                continue
+            # What lies at once behind a chunk of lists is not known: one more of them is visited.
+            next_score = 0.0
+            if at < ready:
+                next_score = max(0.0, np.float64(order_score[at]))
+            # Once the nearest lists told nothing, it is the distance alone that says enough.
+            elsewhere = elsewhere or seldom
+            if elsewhere:
+                if next_score > enough * tau:
+                    break
                 continue
             share = (passed + 0.5 * global_share) / (scanned + 0.5)
             needed = lists_needed(share, ladder_share, ladder_lists, gamma, global_share)
             if visited >= needed:
-                break
+                least = by_share(share, ladder_share, ladder_least)
+                if least <= 0.0 or next_score >= least * tau:
+                    break
     order[nlist] = everywhere
     counters[LISTS_VISITED] += visited
     counters[ROWS_EXAMINED] += scanned

@@ -14,6 +14,7 @@ from tests.kernels.test_scan import Result, check, outputs
 
 METRICS = st.sampled_from([L2, COSINE, IP])
 NO_LADDER = np.empty(0)
+NO_RULE = (NO_LADDER, NO_LADDER, NO_LADDER, 0.0)
 SURE = 1e6
 """Deviations at which no code is ever believed."""
 
@@ -55,6 +56,7 @@ def run(
     max_lists=None,
     epsilon=SURE,
     groups=None,
+    rule=NO_RULE,
 ):
     centroids, codes, list_radius = prepared
     distance, tie, position, counters = outputs(k)
@@ -81,8 +83,7 @@ def run(
         table.tie,
         radius,
         False,
-        NO_LADDER,
-        NO_LADDER,
+        *rule,
         0.5,
         1.0,
         len(table.offsets) if min_lists is None else min_lists,
@@ -218,19 +219,63 @@ def test_lists_beyond_the_first_chunk_are_visited():
     check(result, naive.top(distance, table.tie, np.arange(len(rows)), 10), distance, table.tie)
 
 
-def test_a_scan_gives_up_where_rows_pass_elsewhere():
+def _far_rows(spread):
+    """Forty lists of ten rows, where a program passes those of the farther twenty."""
     rng = np.random.default_rng(2)
     nlist, d, each = 40, 8, 10
     centroids = (10 * rng.standard_normal((nlist, d))).astype(np.float32)
     labels = np.repeat(np.arange(nlist), each).astype(np.int32)
-    rows = (centroids[labels] + 0.1 * rng.standard_normal((nlist * each, d))).astype(np.float32)
+    rows = centroids[labels] + spread * rng.standard_normal((nlist * each, d))
+    rows = rows.astype(np.float32)
     codes = encode_part([rows], labels, frame_of(centroids, Metric.L2), Metric.L2, NoProgress())
     ready = (centroids, codes, np.full(nlist, np.inf, np.float32))
     table = _plain_table(rows[7].copy(), rows, np.arange(0, nlist * each + 1, each))
-    away = np.linalg.norm(centroids - table.query, axis=1)
-    far = np.argsort(away)[20:]
-    table.keys = np.isin(labels, far).astype(np.int64)[None, :]
-    elsewhere = [(0, [(1, 1)])]
+    away = np.sort(np.linalg.norm(centroids - table.query, axis=1))
+    far = np.linalg.norm(centroids - table.query, axis=1) >= away[20]
+    table.keys = far[labels].astype(np.int64)[None, :]
+    return table, ready, [(0, [(1, 1)])], away
+
+
+def test_a_scan_does_not_stop_before_it_has_come_far_enough():
+    table, ready, _, away = _far_rows(3.0)
+    one_list = np.array([-1.0, 0.0]), np.zeros(2)
+    visited = []
+    for least in (0.0, 1.0, 1.5, 3.0):
+        rule = (*one_list, np.full(2, least), 0.0)
+        result = run(L2, table, ready, 15, rule=rule, min_lists=1, epsilon=3.5)
+        visited.append(int(result.counters[scan.LISTS_VISITED]))
+        distance = naive.distances(L2, table.query, table.vectors)
+        kth = np.sort(distance)[14]
+        if visited[-1] < len(away):
+            assert away[visited[-1]] ** 2 >= least * kth**2
+        before = away[visited[-1] - 1]
+        if visited[-1] > visited[0]:
+            # No farther than it must, up to what codes leave uncertain of the k-th distance.
+            assert before**2 <= 2.0 * least * kth**2
+    assert visited == sorted(visited)
+    assert visited[0] == 2 < visited[-1]
+
+
+def test_where_rows_pass_elsewhere_the_distance_says_when_to_stop():
+    table, ready, elsewhere, _ = _far_rows(0.1)
+    ladder = np.array([-1.0, 0.0]), np.zeros(2), np.zeros(2)
+    distance = naive.distances(L2, table.query, table.vectors)
+    passing = np.flatnonzero(table.keys[0])
+    expected = naive.top(distance, table.tie, passing, 3)
+    for enough, all_lists in ((1.2, False), (0.0, True)):
+        rule = (*ladder, enough)
+        how = {"program": elsewhere, "rule": rule, "min_lists": 1, "epsilon": 3.5}
+        result = run(L2, table, ready, 3, **how)
+        check(result, expected, distance, table.tie)
+        visited = result.counters[scan.LISTS_VISITED]
+        assert (visited == 40) if all_lists else (20 < visited < 40)
+        # Nor is it given up before it has looked at more lists than the other way would cost.
+        found = run(L2, table, ready, 3, **how, max_lists=35).filled
+        assert found == (sieve.GAVE_UP if all_lists else 3)
+
+
+def test_a_scan_gives_up_where_rows_pass_elsewhere():
+    table, ready, elsewhere, _ = _far_rows(0.1)
     assert run(L2, table, ready, 3, program=elsewhere, max_lists=30).filled == sieve.GAVE_UP
     assert run(L2, table, ready, 3, program=elsewhere).filled == 3
     # All rows pass, but more lists would be visited than the other way would cost.
