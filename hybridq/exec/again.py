@@ -8,8 +8,6 @@ answer of less than k rows.
 
 from __future__ import annotations
 
-import numpy as np
-
 from hybridq.exec.bind import BoundTopK
 from hybridq.exec.executor import effort_of, positions_of
 from hybridq.exec.host import PLACES, Host, Parameters
@@ -21,7 +19,7 @@ from hybridq.exec.where import key_of
 from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, merge
 from hybridq.index.ivf import Float32s, Int64s, Snapshot
-from hybridq.index.scans import RepeatedScan
+from hybridq.index.repeated import RepeatedScan
 from hybridq.index.search import Search, gather_part, scan_parts
 from hybridq.index.state import IndexState
 from hybridq.nodes import Metric, Parameter, QueryValue, TopK
@@ -191,25 +189,19 @@ def _finder(bound: BoundTopK, plan: Fused | Prefilter, kept: Again) -> Finder | 
     if plan.target is None:
         return None  # threads may share it
     if RepeatedScan.suits(parts, k, effort):
-        return _of_one_part(bound, RepeatedScan(parts[0], programs[0], k, effort))
+        repeated = RepeatedScan(snapshot, programs, k, limit, effort)
+
+        def find(query: Float32s) -> list[Row] | None:
+            hits = repeated(query)
+            return None if hits is None else covered(prepared, snapshot, hits)
+
+        return find
 
     def scan(query: Float32s) -> list[Row] | None:
         found = scan_parts(parts, programs, Search(query=query, k=k), counters, effort)
         return None if found is None else rows_of(merge(snapshot, found, k))
 
     return scan
-
-
-def _of_one_part(bound: BoundTopK, scan: RepeatedScan) -> Finder:
-    k, prepared, snapshot = bound.search.k, bound.prepared, bound.snapshot
-    limit = bound.limit
-    distance, position = scan.distance[:limit], scan.position[:limit]
-    hits = Hits(distance, np.zeros(limit, np.int64), position)
-
-    def find(query: Float32s) -> list[Row] | None:
-        return None if scan(query) < k else covered(prepared, snapshot, hits)
-
-    return find
 
 
 class _Uncounted(Counters):

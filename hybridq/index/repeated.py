@@ -1,0 +1,180 @@
+"""A scan that is asked for again and again, with another vector each time.
+
+It finds what `search.scan_parts` finds; what no vector changes (tables, stopping rule, arrays for
+the rows found) is made once, which saves as much work as it is to scan a few lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from hybridq.index.hits import Hits, merge
+from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
+from hybridq.index.programs import Program
+from hybridq.index.scans import Effort, rule_of, stopping, tables_of
+from hybridq.kernels import coded, merging, scan
+
+_Arrays: TypeAlias = tuple[Float32s, Int64s, Int64s, Int64s]
+"""What a kernel writes: distance, tie and position (k,), and its counters."""
+
+_NO_LADDER = np.empty(0, np.float64)
+_INFINITE = float("inf")
+
+
+class _Order:
+    """The lists that the parts of one generation are visited in; none is known at `count` 0."""
+
+    __slots__ = ("count", "lists")
+
+    def __init__(self, nlist: int) -> None:
+        self.lists = np.empty(nlist + 1, np.int64)
+        self.count = 0
+
+
+class _Coded:
+    """The scan of a coded part: by its own rule, or in the lists that those before it were."""
+
+    __slots__ = ("_counters", "_found", "_metric", "_nlist", "_order", "_own", "_rest", "_tables")
+
+    def __init__(
+        self, part: Part, program: Program, k: int, effort: Effort, order: _Order, out: _Arrays
+    ) -> None:
+        rule = rule_of(part, k, effort)
+        self._metric = int(part.spec.metric)
+        self._tables = tables_of(part, program)
+        self._order, self._nlist, self._counters = order, part.nlist, out[3]
+        self._own = (*stopping(rule), k, 0, order.lists, *out)
+        self._rest = (part.nlist, rule.epsilon, k)
+        self._found = (order.lists, *out)
+
+    def __call__(self, query: Float32s, radius: float, inclusive: bool) -> int:
+        """Return how many rows were found, negative where codes cannot serve."""
+        order, lists = self._order, self._order.count
+        within = (*self._tables, radius, inclusive)
+        if lists:
+            rule = (_NO_LADDER, _NO_LADDER, 0.0, 1.0, lists, *self._rest)
+            return coded.probe_coded(self._metric, query, *within, *rule, lists, *self._found)
+        self._counters[scan.LISTS_VISITED] = 0
+        filled = coded.probe_coded(self._metric, query, *within, *self._own)
+        if filled >= 0 and not order.lists[self._nlist]:
+            order.count = self._counters.item(scan.LISTS_VISITED)
+        return filled
+
+
+class _Flat:
+    """The scan of a part of one list, without codes."""
+
+    __slots__ = ("_metric", "_rest", "_tables")
+
+    def __init__(self, part: Part, program: Program, k: int, out: _Arrays) -> None:
+        self._metric = int(part.spec.metric)
+        self._tables = (
+            part.vectors,
+            part.list_offsets,
+            np.zeros(1, np.int64),
+            np.full(1, -np.inf, np.float32),
+            part.keys,
+            part.zones,
+            part.alive,
+            *program.arrays,
+            part.buckets,
+            part.bucket_bounds,
+            part.tie,
+        )
+        self._rest = (_NO_LADDER, _NO_LADDER, 0.0, 1.0, 1, k, *out)
+
+    def __call__(self, query: Float32s, radius: float, inclusive: bool) -> int:
+        return scan.probe(self._metric, query, *self._tables, radius, inclusive, *self._rest)
+
+
+class RepeatedScan:
+    """The scan of a snapshot by its programs and one effort, for one query after the other.
+
+    A call returns the `limit` nearest of the k rows, until the next call; None where this scan is
+    not the way to the answer. Not for two threads at once.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, programs: Sequence[Program], k: int, limit: int, effort: Effort
+    ) -> None:
+        parts = snapshot.parts
+        self._snapshot, self._k, self._limit = snapshot, k, limit
+        self._distance = np.empty(len(parts) * k, np.float32)
+        self._position = np.empty(len(parts) * k, np.int64)
+        self._starts = np.arange(len(parts)) * k
+        self._runs = np.empty((2, len(parts)), np.int64)
+        tie, counters = np.empty(k, np.int64), np.zeros(scan.COUNTERS, np.int64)
+        orders: dict[str, _Order] = {}
+        self._scans: list[tuple[int, _Coded | _Flat]] = []
+        for i, (part, program) in enumerate(zip(parts, programs, strict=True)):
+            most = min(k, part.n_vectors)
+            run = slice(i * k, i * k + most)
+            out = self._distance[run], tie[:most], self._position[run], counters
+            if part.codes is not None:
+                order = orders.setdefault(part.generation, _Order(part.nlist))
+                self._scans.append((i, _Coded(part, program, most, effort, order, out)))
+            elif most:
+                self._scans.append((i, _Flat(part, program, most, out)))
+        self._orders = tuple(orders.values())
+        self._alone = len(parts) == 1
+        if self._alone:
+            near, where = self._distance[:limit], self._position[:limit]
+        else:
+            near, where = np.empty(limit, np.float32), np.empty(limit, np.int64)
+        self._hits = Hits(near, np.zeros(limit, np.int64), where)
+
+    @staticmethod
+    def suits(parts: Sequence[Part], k: int, effort: Effort) -> bool:
+        """Tell whether a scan of `parts` is one of these."""
+        first = parts[0]
+        if first.codes is None or k > first.n_vectors:
+            return False
+        return all(
+            rule_of(part, min(k, part.n_vectors), effort).minimum < part.nlist
+            if part.codes is not None
+            else part.nlist == 1
+            for part in parts
+        )
+
+    def __call__(self, query: Float32s) -> Hits | None:
+        """Search for the rows nearest to `query` (d,)."""
+        for order in self._orders:
+            order.count = 0
+        k, runs, found = self._k, self._runs, 0
+        if self._alone:
+            return self._hits if self._scans[0][1](query, _INFINITE, False) == k else None
+        runs[:] = self._starts
+        for i, scan_part in self._scans:
+            if found < k:
+                filled = scan_part(query, _INFINITE, False)
+            else:
+                filled = scan_part(query, self._farthest(i), True)
+            if filled < 0:
+                return None
+            runs[1, i] += filled
+            found += filled
+        return self._merged() if found >= k else None
+
+    def _farthest(self, parts: int) -> float:
+        """Return the k-th distance in the first `parts` parts, which have as many rows."""
+        if parts == 1:
+            return self._distance.item(self._k - 1)
+        near = np.concatenate([near for near, _ in self._runs_of(parts)])
+        near.partition(self._k - 1)
+        return near.item(self._k - 1)
+
+    def _runs_of(self, parts: int) -> list[tuple[Float32s, Int64s]]:
+        bounds = self._runs[:, :parts].T.tolist()
+        return [(self._distance[a:b], self._position[a:b]) for a, b in bounds]
+
+    def _merged(self) -> Hits:
+        hits, runs = self._hits, self._runs
+        out = hits.distance, hits.part, hits.position
+        if not merging.merge_sorted(self._distance, self._position, runs, self._limit, *out):
+            return hits
+        runs[0] = self._starts
+        found = self._runs_of(runs.shape[1])
+        return merge(self._snapshot, found, self._k).cut(0, self._limit)
