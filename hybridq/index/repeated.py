@@ -7,7 +7,7 @@ the rows found) is made once, which saves as much work as it is to scan a few li
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -55,8 +55,9 @@ class _Coded:
         order, lists = self._order, self._order.count
         within = (*self._tables, radius, inclusive)
         if lists:
-            rule = (_NO_LADDER, _NO_LADDER, 0.0, 1.0, lists, *self._rest)
-            return coded.probe_coded(self._metric, query, *within, *rule, lists, *self._found)
+            rule = _NO_LADDER, _NO_LADDER, 0.0, 1.0, lists
+            rest: tuple[Any, ...] = (*rule, *self._rest, lists, *self._found)
+            return coded.probe_coded(self._metric, query, *within, *rest)
         self._counters[scan.LISTS_VISITED] = 0
         filled = coded.probe_coded(self._metric, query, *within, *self._own)
         if filled >= 0 and not order.lists[self._nlist]:
@@ -164,7 +165,7 @@ class RepeatedScan:
             return self._distance.item(self._k - 1)
         near = np.concatenate([near for near, _ in self._runs_of(parts)])
         near.partition(self._k - 1)
-        return near.item(self._k - 1)
+        return float(near[self._k - 1])
 
     def _runs_of(self, parts: int) -> list[tuple[Float32s, Int64s]]:
         bounds = self._runs[:, :parts].T.tolist()
