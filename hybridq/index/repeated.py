@@ -37,21 +37,24 @@ class _Order:
 class _Coded:
     """The scan of a coded part: by its own rule, or in the lists that those before it were."""
 
-    __slots__ = ("_counters", "_found", "_metric", "_nlist", "_order", "_own", "_rest", "_tables")
+    __slots__ = (
+        *("_counters", "_found", "_k", "_metric", "_nlist", "_order", "_own", "_part", "_rest"),
+        "_tables",
+    )
 
-    def __init__(
-        self, part: Part, program: Program, k: int, effort: Effort, order: _Order, out: _Arrays
-    ) -> None:
-        rule = rule_of(part, k, effort)
-        self._metric = int(part.spec.metric)
-        self._tables = tables_of(part, program)
-        self._order, self._nlist, self._counters = order, part.nlist, out[3]
-        self._own = (*stopping(rule), k, 0, order.lists, *out)
-        self._rest = (part.nlist, rule.epsilon, k)
+    def __init__(self, part: Part, k: int, order: _Order, out: _Arrays) -> None:
+        self._part, self._k, self._order = part, k, order
+        self._metric, self._nlist, self._counters = int(part.spec.metric), part.nlist, out[3]
         self._found = (order.lists, *out)
 
+    def aim(self, program: Program, effort: Effort) -> bool:
+        rule = rule_of(self._part, self._k, effort)
+        self._tables = tables_of(self._part, program)
+        self._own = (*stopping(rule), self._k, 0, *self._found)
+        self._rest = (self._nlist, rule.epsilon, self._k)
+        return rule.minimum < self._nlist
+
     def __call__(self, query: Float32s, radius: float, inclusive: bool) -> int:
-        """Return how many rows were found, negative where codes cannot serve."""
         order, lists = self._order, self._order.count
         within = (*self._tables, radius, inclusive)
         if lists:
@@ -68,15 +71,21 @@ class _Coded:
 class _Flat:
     """The scan of a part of one list, without codes."""
 
-    __slots__ = ("_metric", "_rest", "_tables")
+    __slots__ = ("_metric", "_part", "_rest", "_tables")
 
-    def __init__(self, part: Part, program: Program, k: int, out: _Arrays) -> None:
-        self._metric = int(part.spec.metric)
+    _ORDER, _LOWER = np.zeros(1, np.int64), np.full(1, -np.inf, np.float32)
+
+    def __init__(self, part: Part, k: int, out: _Arrays) -> None:
+        self._part, self._metric = part, int(part.spec.metric)
+        self._rest = (_NO_LADDER, _NO_LADDER, 0.0, 1.0, 1, k, *out)
+
+    def aim(self, program: Program, effort: Effort) -> bool:
+        part = self._part
         self._tables = (
             part.vectors,
             part.list_offsets,
-            np.zeros(1, np.int64),
-            np.full(1, -np.inf, np.float32),
+            self._ORDER,
+            self._LOWER,
             part.keys,
             part.zones,
             part.alive,
@@ -85,22 +94,20 @@ class _Flat:
             part.bucket_bounds,
             part.tie,
         )
-        self._rest = (_NO_LADDER, _NO_LADDER, 0.0, 1.0, 1, k, *out)
+        return part.nlist == 1
 
     def __call__(self, query: Float32s, radius: float, inclusive: bool) -> int:
         return scan.probe(self._metric, query, *self._tables, radius, inclusive, *self._rest)
 
 
 class RepeatedScan:
-    """The scan of a snapshot by its programs and one effort, for one query after the other.
+    """The scan of a snapshot for k rows, for one query after the other, by what `aim` gave it.
 
     A call returns the `limit` nearest of the k rows, until the next call; None where this scan is
     not the way to the answer. Not for two threads at once.
     """
 
-    def __init__(
-        self, snapshot: Snapshot, programs: Sequence[Program], k: int, limit: int, effort: Effort
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, k: int, limit: int) -> None:
         parts = snapshot.parts
         self._snapshot, self._k, self._limit = snapshot, k, limit
         self._distance = np.empty(len(parts) * k, np.float32)
@@ -110,15 +117,15 @@ class RepeatedScan:
         tie, counters = np.empty(k, np.int64), np.zeros(scan.COUNTERS, np.int64)
         orders: dict[str, _Order] = {}
         self._scans: list[tuple[int, _Coded | _Flat]] = []
-        for i, (part, program) in enumerate(zip(parts, programs, strict=True)):
+        for i, part in enumerate(parts):
             most = min(k, part.n_vectors)
             run = slice(i * k, i * k + most)
             out = self._distance[run], tie[:most], self._position[run], counters
             if part.codes is not None:
                 order = orders.setdefault(part.generation, _Order(part.nlist))
-                self._scans.append((i, _Coded(part, program, most, effort, order, out)))
+                self._scans.append((i, _Coded(part, most, order, out)))
             elif most:
-                self._scans.append((i, _Flat(part, program, most, out)))
+                self._scans.append((i, _Flat(part, most, out)))
         self._orders = tuple(orders.values())
         self._alone = len(parts) == 1
         if self._alone:
@@ -127,18 +134,12 @@ class RepeatedScan:
             near, where = np.empty(limit, np.float32), np.empty(limit, np.int64)
         self._hits = Hits(near, np.zeros(limit, np.int64), where)
 
-    @staticmethod
-    def suits(parts: Sequence[Part], k: int, effort: Effort) -> bool:
-        """Tell whether a scan of `parts` is one of these."""
-        first = parts[0]
-        if first.codes is None or k > first.n_vectors:
+    def aim(self, programs: Sequence[Program], effort: Effort) -> bool:
+        """Scan by these from now on; False if that is no scan of this kind."""
+        first = self._snapshot.parts[0]
+        if first.codes is None or self._k > first.n_vectors:
             return False
-        return all(
-            rule_of(part, min(k, part.n_vectors), effort).minimum < part.nlist
-            if part.codes is not None
-            else part.nlist == 1
-            for part in parts
-        )
+        return all(one.aim(programs[i], effort) for i, one in self._scans)
 
     def __call__(self, query: Float32s) -> Hits | None:
         """Search for the rows nearest to `query` (d,)."""

@@ -74,8 +74,8 @@ def agree(snapshot, verdict, k, limit, share):
     """Compare the repeated scan with the general way; return how many it answered."""
     programs = [assemble(verdict) for _ in snapshot.parts]
     effort = Effort(share=share, target=0.95)
-    assert RepeatedScan.suits(snapshot.parts, k, effort)
-    scan = RepeatedScan(snapshot, programs, k, limit, effort)
+    scan = RepeatedScan(snapshot, k, limit)
+    assert scan.aim(programs, effort)
     answered = 0
     for query in QUERIES:
         found = scan_parts(snapshot.parts, programs, Search(query=query, k=k), Counters(), effort)
