@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hybridq.conditions import Expression, Truth
 from hybridq.exec.bind import BoundTopK
 from hybridq.exec.decide import decide
 from hybridq.exec.executor import effort_of, positions_of
@@ -17,15 +16,12 @@ from hybridq.exec.host import named_values
 from hybridq.exec.output import covered
 from hybridq.exec.prepare import Finder, Prepared
 from hybridq.exec.result import Row
-from hybridq.exec.where import bind_where
-from hybridq.index.attributes import AttributeType
+from hybridq.exec.where import bind_tests, tests_of
 from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, merge
-from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
-from hybridq.index.programs import UNKNOWN
+from hybridq.index.ivf import Float32s, Int64s, Snapshot
 from hybridq.index.repeated import RepeatedScan
 from hybridq.index.search import Search, gather_part, scan_parts
-from hybridq.index.verdicts import Verdict
 from hybridq.plan.cost import UnitCosts
 from hybridq.plan.physical import Decision, Fused, Prefilter
 from hybridq.settings import Settings
@@ -100,27 +96,6 @@ def _scans(prepared: Prepared, snapshot: Snapshot, scan: RepeatedScan) -> Finder
     return find
 
 
-class _Alone:
-    """Evaluates nothing: what needs DuckDB goes the general way."""
-
-    def condition(self, expression: Expression) -> Any:
-        """Return UNKNOWN."""
-        return UNKNOWN
-
-    def constant(self, text: str, kind: AttributeType) -> Any:
-        """Return UNKNOWN."""
-        return UNKNOWN
-
-    def over_values(
-        self, position: int, expression: Expression, truth: Truth, parts: Sequence[Part]
-    ) -> list[Verdict] | None:
-        """Return None."""
-        return None
-
-
-_ALONE = _Alone()
-
-
 class Afresh:
     """Binds and plans one statement, on one snapshot and with one setting, for new values."""
 
@@ -128,18 +103,20 @@ class Afresh:
         self._prepared, self._snapshot = bound.prepared, bound.snapshot
         self._k, self._limit, self._conjuncts = bound.search.k, bound.limit, bound.conjuncts
         self._settings, self._unit = settings, unit
+        self._tests = tests_of(self._snapshot, self._conjuncts)
         self._scan = RepeatedScan(self._snapshot, self._k, self._limit)
         self._find = _scans(self._prepared, self._snapshot, self._scan)
 
     def bind(self, query: Float32s, parameters: list[Any]) -> tuple[BoundTopK, Decision] | None:
         """Bind to a vector and values, and choose a plan; None where DuckDB must be asked."""
-        values, prepared = named_values(parameters), self._prepared
-        collated = prepared.table.collated
-        where = bind_where(self._snapshot, self._conjuncts, values, _ALONE, collated=collated)
-        if where.opaque:
+        if self._tests is None:
+            return None
+        values = named_values(parameters)
+        where = bind_tests(self._snapshot, self._tests, values)
+        if where is None:
             return None
         bound = BoundTopK(
-            prepared,
+            self._prepared,
             self._snapshot,
             Search(query=query, k=self._k),
             self._limit,

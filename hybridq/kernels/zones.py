@@ -116,7 +116,7 @@ def may_pass(
     return bool(state & one)
 
 
-@entry(in_i64_3d, i64, in_i64_2d, in_i64, in_i64, returns=i64)
+@entry(in_i64_3d, i64, in_i64_2d, in_i64, in_i64, returns=i64, checked=False)
 def count_open(zones: Int64s, step: int, ops: Int64s, low: Int64s, high: Int64s) -> int:
     """Count the groups, of every `step`-th one, that may have a row that passes the program."""
     sets = np.empty(ops.shape[0], np.int64)
