@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
-from hybridq.index.ivf import Float32s, Int64s, Part, all_live
+from hybridq.index.ivf import Float32s, Int64s, Part, Uint64s, all_live
 from hybridq.index.programs import Program
 from hybridq.kernels import distance, select, zones
 
@@ -123,26 +124,19 @@ def sampled_share(part: Part, program: Program, *, independent: float | None = N
         chosen = np.arange(step // 2, part.rows, step)
         return share_among(part, program, chosen)
     rows = int(part.sample.shape[1])
-    every = all_live(rows)
-    out = np.empty(rows, np.int64)
-    passing = int(
-        select.select_passing(
-            part.sample,
-            _NO_BOUNDS,
-            0,
-            rows,
-            every,
-            *program.arrays,
-            _NO_BUCKETS,
-            _NO_BOUNDS,
-            out,
-        )
+    passing = select.count_all(
+        part.sample, _NO_BOUNDS, _every(rows), *program.arrays, _NO_BUCKETS, _NO_BOUNDS
     )
     if passing >= _TRUSTED or rows >= part.rows:
         return passing / rows
     if independent is None:
         return max(0.5, passing) / rows
     return (passing + 0.5) / (rows + 0.5 / max(independent, 1e-12))
+
+
+@functools.lru_cache(maxsize=16)
+def _every(rows: int) -> Uint64s:
+    return all_live(rows)
 
 
 def share_among(part: Part, program: Program, positions: Int64s) -> float:
