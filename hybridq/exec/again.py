@@ -1,9 +1,10 @@
-"""A statement that came before: the same text and WHERE on the same snapshot, another vector.
+"""A statement that came before: the same text on the same snapshot, with another vector.
 
 That is how a search service asks, thousands of times over. What the general way (bind, decide,
 execute, assemble) finds out anew each time is kept here, for the statements whose answer is a scan
-or a few distances and nothing else. Whatever is not as it was goes the general way, and so does an
-answer of less than k rows.
+or a few distances and nothing else; what the values of its WHERE settle is kept by these values,
+and new ones are bound and planned (see `finders`). Whatever is not as it was goes the general way,
+and so does an answer of less than k rows.
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
         kept.count = len(topk.parameters)
         kept.where_at = tuple(PLACES[name] for name in names)
         kept.vector_at = PLACES[vector]
-        if names:
-            kept.afresh = Afresh(bound, settings_of(session, topk), session.instance.unit)
+    elif kept.afresh is None and kept.where_at:
+        kept.afresh = Afresh(bound, settings_of(session, topk), session.instance.unit)
     key = key_of([bound.parameters[name] for name in prepared.wheres.names])
     if key is not None:
         _note(kept, key, bound, decision)

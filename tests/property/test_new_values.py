@@ -87,7 +87,8 @@ def test_new_values(con, data):
     query = np.array(
         data.draw(st.lists(st.integers(-2, 2), min_size=DIM, max_size=DIM)), np.float32
     )
-    outcome(con, text, [query, *((5, 40) if given_ == 2 else (5,))])
+    for _ in range(2):
+        outcome(con, text, [query, *((5, 40) if given_ == 2 else (5,))])
     for values in data.draw(
         st.lists(st.lists(VALUES, min_size=given_, max_size=given_), min_size=1, max_size=6)
     ):
