@@ -116,19 +116,33 @@ def may_pass(
     return bool(state & one)
 
 
+@kernel
+def _is_conjunction(ops: Int64s) -> bool:
+    """Tell whether the program joins intervals, one a leaf, by AND alone."""
+    for at in range(ops.shape[0]):
+        code = ops[at, 0]
+        single = code == INTERVALS and ops[at, 3] - ops[at, 2] == 1
+        if not (single or code in (AND, SKIP_IF_NONE)):
+            return False
+    return bool(ops.shape[0] > 0)
+
+
 @entry(in_i64_3d, i64, in_i64_2d, in_i64, in_i64, returns=i64, checked=False)
 def count_open(zones: Int64s, step: int, ops: Int64s, low: Int64s, high: Int64s) -> int:
     """Count the groups, of every `step`-th one, that may have a row that passes the program."""
     sets = np.empty(ops.shape[0], np.int64)
     fill_sets(ops, low, high, sets)
     found = 0
-    if ops.shape[0] == 1 and ops[0, 0] == INTERVALS and ops[0, 3] - ops[0, 2] == 1:
-        # The most common program, without a branch.
-        column, at = ops[0, 1], ops[0, 2]
+    if _is_conjunction(ops):  # the most common program, without a branch
         for group in range(0, zones.shape[1], step):
-            below = zones[column, group, LEAST] <= high[at]
-            above = zones[column, group, GREATEST] >= low[at]
-            found += below & above & ((sets[0] & zones[column, group, SET]) != 0)
+            every = True
+            for at in range(ops.shape[0]):
+                if ops[at, 0] == INTERVALS:
+                    column, t = ops[at, 1], ops[at, 2]
+                    every &= zones[column, group, LEAST] <= high[t]
+                    every &= zones[column, group, GREATEST] >= low[t]
+                    every &= (sets[at] & zones[column, group, SET]) != 0
+            found += every
         return found
     for group in range(0, zones.shape[1], step):
         if may_pass(zones, group, ops, low, high, sets):
