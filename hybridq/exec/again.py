@@ -1,35 +1,32 @@
-"""A statement that came before: the same text and WHERE on the same snapshot, another vector.
+"""A statement that came before: the same text on the same snapshot, with another vector.
 
 That is how a search service asks, thousands of times over. What the general way (bind, decide,
 execute, assemble) finds out anew each time is kept here, for the statements whose answer is a scan
-or a few distances and nothing else. Whatever is not as it was goes the general way, and so does an
-answer of less than k rows.
+or a few distances and nothing else; what the values of its WHERE settle is kept by these values,
+and new ones are bound and planned (see `finders`). Whatever is not as it was goes the general way,
+and so does an answer of less than k rows.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Hashable
+from typing import Any
 
 from hybridq.exec.bind import BoundTopK
-from hybridq.exec.executor import effort_of, positions_of
-from hybridq.exec.host import PLACES, Host, Parameters
-from hybridq.exec.output import covered
+from hybridq.exec.finders import MOST_POSITIONS, Afresh, lasting
+from hybridq.exec.host import PLACES, Host, Parameters, settings_of
 from hybridq.exec.prepare import Again, Finder, Prepared
-from hybridq.exec.result import Result, Row
+from hybridq.exec.result import Result
 from hybridq.exec.values import finite_vector
 from hybridq.exec.where import key_of
-from hybridq.index.counters import Counters
-from hybridq.index.hits import Hits, merge
-from hybridq.index.ivf import Float32s, Int64s, Snapshot
-from hybridq.index.scans import RepeatedScan
-from hybridq.index.search import Search, gather_part, scan_parts
+from hybridq.index.ivf import Float32s, Snapshot
 from hybridq.index.state import IndexState
 from hybridq.nodes import Metric, Parameter, QueryValue, TopK
 from hybridq.plan.physical import Decision, Fused, Prefilter
 
 _KEPT = 64
 _KEPT_TEXTS = 256
-_KEPT_POSITIONS = 1 << 16
+_KEPT_ONCE = 1024
 _FEW_ROWS = 1024
 
 
@@ -67,7 +64,7 @@ class Repeats:
         if self._last is not prepared.state.snapshot:
             self._last = prepared.state.snapshot
             self._forget_old()
-        if prepared.again.known:
+        if prepared.again.valid_for:
             if len(self._known) >= _KEPT_TEXTS:
                 self._known.clear()
             self._known[text] = prepared.again
@@ -95,11 +92,18 @@ def _answer(session: Host, kept: Again, parameters: Parameters) -> Result | None
     if kept.valid_for != _validity(session, state):
         kept.reset()
         return None
-    find = kept.known.get(key_of([parameters[i] for i in kept.where_at]))
-    if find is None or parameters[kept.vector_at] is None:
+    if parameters[kept.vector_at] is None:
+        return None
+    key = key_of([parameters[i] for i in kept.where_at])
+    find = kept.known.get(key)
+    if find is None and (key is None or kept.afresh is None):
         return None
     vector = finite_vector(parameters[kept.vector_at])
     if len(vector) != kept.dim or (state.spec.metric is Metric.COSINE and not vector.any()):
+        return None
+    if find is None:
+        find = _find_afresh(kept, key, vector, parameters)
+    if find is None:
         return None
     try:
         rows = find(vector)
@@ -111,7 +115,6 @@ def _answer(session: Host, kept: Again, parameters: Parameters) -> Result | None
 def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
     """Keep what `Repeats` needs, if the statement is of its kind."""
     prepared, topk, snapshot = bound.prepared, bound.topk, bound.snapshot
-    plan = decision.plan
     if (
         session.transaction is not None
         or prepared.fields is None
@@ -123,8 +126,7 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
         or prepared.sort_columns
         or not bound.compiled
         or any(part.unverified is not None for part in snapshot.parts)
-        or not isinstance(plan, Fused | Prefilter)
-        or not (_whatever_the_vector(bound, decision) or _few_rows(plan))
+        or not isinstance(decision.plan, Fused | Prefilter)
     ):
         return
     kept, valid_for = prepared.again, _validity(session, prepared.state)
@@ -145,13 +147,45 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
         kept.count = len(topk.parameters)
         kept.where_at = tuple(PLACES[name] for name in names)
         kept.vector_at = PLACES[vector]
+    elif kept.afresh is None and kept.where_at:
+        kept.afresh = Afresh(bound, settings_of(session, topk), session.instance.unit)
     key = key_of([bound.parameters[name] for name in prepared.wheres.names])
-    if key is None:
-        return
-    if len(kept.known) >= _KEPT or kept.positions > _KEPT_POSITIONS:
-        kept.known.clear()
-        kept.positions = 0
-    kept.known[key] = _finder(bound, plan, kept) if key in kept.known else None
+    if key is not None:
+        _note(kept, key, bound, decision)
+
+
+def _find_afresh(
+    kept: Again, key: Hashable, vector: Float32s, parameters: list[Any]
+) -> Finder | None:
+    """Return how to find the rows for values that are new, or have come but once."""
+    assert kept.afresh is not None
+    found = kept.afresh.bind(vector, parameters)
+    if found is None:
+        return None
+    bound, decision = found
+    return _note(kept, key, bound, decision) or kept.afresh.finder(bound, decision)
+
+
+def _note(kept: Again, key: Hashable, bound: BoundTopK, decision: Decision) -> Finder | None:
+    """Keep how to find the rows, from the second time on, if it is the same for every vector."""
+    plan = decision.plan
+    if not isinstance(plan, Fused | Prefilter):
+        return None
+    if not (_whatever_the_vector(bound, decision) or _few_rows(plan)):
+        return None
+    if key not in kept.once:
+        if len(kept.once) >= _KEPT_ONCE:
+            kept.once.clear()
+        kept.once.add(key)
+        return None
+    find, positions = lasting(bound, plan)
+    if find is not None:
+        if len(kept.known) >= _KEPT or kept.positions > MOST_POSITIONS:
+            kept.known.clear()
+            kept.positions = 0
+        kept.known[key] = find
+        kept.positions += positions
+    return find
 
 
 def _whatever_the_vector(bound: BoundTopK, decision: Decision) -> bool:
@@ -162,60 +196,3 @@ def _whatever_the_vector(bound: BoundTopK, decision: Decision) -> bool:
 def _few_rows(plan: Fused | Prefilter) -> bool:
     # Once their positions are known, nothing is cheaper than their distances.
     return isinstance(plan, Prefilter) and plan.estimated_rows <= _FEW_ROWS
-
-
-def _finder(bound: BoundTopK, plan: Fused | Prefilter, kept: Again) -> Finder | None:
-    snapshot, programs, k, limit = bound.snapshot, bound.programs, bound.search.k, bound.limit
-    parts, prepared, counters = snapshot.parts, bound.prepared, _Uncounted()
-
-    def rows_of(hits: Hits | None) -> list[Row] | None:
-        if hits is None or len(hits) < limit:
-            return None
-        return covered(prepared, snapshot, hits.cut(0, limit))
-
-    if isinstance(plan, Prefilter):
-        if plan.estimated_rows > _KEPT_POSITIONS:
-            return None
-        pairs = zip(parts, programs, strict=True)
-        chosen = [positions_of(part, program, plan.source) for part, program in pairs]
-        kept.positions += sum(map(len, chosen))
-
-        def gather(query: Float32s) -> list[Row] | None:
-            search = Search(query=query, k=k)
-            together = zip(parts, chosen, strict=True)
-            found = [gather_part(part, p, search, counters) for part, p in together]
-            return rows_of(merge(snapshot, found, k))
-
-        return gather
-    effort = effort_of(plan)
-    if plan.target is None:
-        return None  # threads may share it
-    if RepeatedScan.suits(parts, k, effort):
-        return _of_one_part(bound, RepeatedScan(parts[0], programs[0], k, effort))
-
-    def scan(query: Float32s) -> list[Row] | None:
-        found = scan_parts(parts, programs, Search(query=query, k=k), counters, effort)
-        return None if found is None else rows_of(merge(snapshot, found, k))
-
-    return scan
-
-
-def _of_one_part(bound: BoundTopK, scan: RepeatedScan) -> Finder:
-    k, prepared, snapshot = bound.search.k, bound.prepared, bound.snapshot
-    limit = bound.limit
-    distance, position = scan.distance[:limit], scan.position[:limit]
-    hits = Hits(distance, np.zeros(limit, np.int64), position)
-
-    def find(query: Float32s) -> list[Row] | None:
-        return None if scan(query) < k else covered(prepared, snapshot, hits)
-
-    return find
-
-
-class _Uncounted(Counters):
-    """Counts nothing: no one asks."""
-
-    __slots__ = ()
-
-    def add(self, raw: Int64s) -> None:
-        """Forget the counters of a kernel."""

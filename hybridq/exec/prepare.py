@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hybridq.errors import ProgrammingError
 from hybridq.exec.result import Field, Row
@@ -36,6 +36,9 @@ from hybridq.nodes import (
 )
 from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
+
+if TYPE_CHECKING:
+    from hybridq.exec.finders import Afresh
 
 _FUNCTION = {
     Metric.L2: "l2_distance",
@@ -102,8 +105,8 @@ class Again:
 
     `valid_for` is all that the answer depends on beside parameters; the vector, of dimension `dim`,
     is parameter `vector_at` of `count`, the values of the WHERE are those `where_at`. `known` has,
-    by these values, how to find the rows, or None for values that came but once. `positions` counts
-    rows that are kept by position.
+    by these values, how to find the rows; `once` are values that came but once, and `afresh` serves
+    new ones. `positions` counts rows that are kept by position.
     """
 
     valid_for: tuple[object, ...] = ()
@@ -113,13 +116,17 @@ class Again:
     count: int = 0
     vector_at: int = 0
     where_at: tuple[int, ...] = ()
-    known: dict[Any, Finder | None] = field(default_factory=dict)
+    known: dict[Any, Finder] = field(default_factory=dict)
+    once: set[Any] = field(default_factory=set)
+    afresh: Afresh | None = None
     positions: int = 0
 
     def reset(self) -> None:
         """Forget everything."""
         self.valid_for = ()
         self.known.clear()
+        self.once.clear()
+        self.afresh = None
         self.positions = 0
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from hybridq.conditions import Conjunct
 from hybridq.index.bitmaps import Bitmap
 from hybridq.index.ivf import Int64s, Snapshot
-from hybridq.index.programs import Evaluator, Program, assemble, bind_condition
+from hybridq.index.programs import Evaluator, Program, Test, assemble, bind_condition, test_of
 from hybridq.index.selectivity import Selectivity, selectivity, share_among
 from hybridq.index.verdicts import Verdict, join
 from hybridq.plan.physical import Decision
@@ -131,6 +131,28 @@ def bind_where(
     programs = tuple(assemble(verdict) for verdict in verdicts)
     known = selectivity(snapshot.parts[0], programs[0])
     return Where(programs, verdicts, tuple(opaque), known)
+
+
+def tests_of(snapshot: Snapshot, conjuncts: Sequence[Conjunct]) -> list[Test] | None:
+    """Return the conjuncts as tests, None if one of them is more than that."""
+    tests = [test_of(conjunct.condition, snapshot) for conjunct in conjuncts]
+    return None if None in tests else [test for test in tests if test is not None]
+
+
+def bind_tests(
+    snapshot: Snapshot, tests: Sequence[Test], parameters: Mapping[str, Any]
+) -> Where | None:
+    """Do as `bind_where` for the conjuncts that became `tests`; None if one does not compile."""
+    verdicts: list[Verdict] = []
+    for test in tests:
+        verdict = test.bind(parameters)
+        if verdict is None:
+            return None
+        verdicts.append(verdict)
+    joined, count = join(True, verdicts), len(snapshot.parts)
+    program = assemble(joined)
+    known = selectivity(snapshot.parts[0], program)
+    return Where((program,) * count, (joined,) * count, (), known)
 
 
 @dataclass(slots=True)

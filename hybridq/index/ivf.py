@@ -15,7 +15,7 @@ row is dead in the part that had it and alive in the newest delta; parts are imm
 makes a new Part that shares all arrays but `alive`. `tie` is the rank of a row's key within its
 part, `zones` and `list_zones` what the keys of 64 rows and of a list can be (see kernels.zones),
 `buckets` and `bucket_bounds` the keys in sixteen bits (see kernels.buckets), or empty. `known`
-keeps what DuckDB has said of the dictionaries' values.
+keeps what DuckDB has said of the dictionaries' values, and some of the zones side by side.
 """
 
 from __future__ import annotations

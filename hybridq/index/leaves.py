@@ -172,6 +172,8 @@ class _Domain:
     def _integer(self, op: str, bound: Bound) -> list[Interval] | None:
         value = bound.value
         exact: Fraction | None
+        if type(value) is int and self.kind.kind is Kind.INTEGER and abs(value) < 2**64:
+            return from_points(op, value, value)  # as below, at a tenth of the cost
         if isinstance(value, str):
             exact = self._integer_text(bound)
         elif isinstance(value, float):

@@ -78,9 +78,11 @@ class Evaluator(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Program:
     """Arrays of `kernels.predicate`; how many leaves there are, how deep the stack becomes.
+
+    Made for each query, so not frozen, which would double what it costs; nothing writes to it.
 
     `narrowing` are the instructions whose intervals hold every passing row's key.
     """
@@ -140,6 +142,35 @@ def bind_condition(
             every = isinstance(condition, AllOf)
             joined = [join(every, verdicts) for verdicts in zip(*columns, strict=True)]
             return None if any(depth(v) > kernel.MAX_DEPTH for v in joined) else joined
+
+
+@dataclass(slots=True)
+class Test:
+    """A test of one column by values that need no DuckDB, and no dictionary of a part."""
+
+    position: int
+    kind: AttributeType
+    leaf: Leaf
+    truth: Truth
+
+    def bind(self, parameters: Mapping[str, Any]) -> Verdict | None:
+        """Return which rows of every part pass, as `bind_condition` does; None if it is asked."""
+        found = intervals(self.leaf, self.kind, None, parameters, self.truth)
+        return None if found is None else of_ranges(self.position, found)
+
+
+def test_of(condition: Condition, snapshot: Snapshot) -> Test | None:
+    """Return what a condition comes to for any values, if it is such a test."""
+    if not isinstance(condition, ColumnTest) or condition.leaf is None:
+        return None
+    position = snapshot.spec.position_of(condition.column)
+    if position is None:
+        return None
+    kind = snapshot.spec.columns[position].type
+    operands = _operands(condition.leaf)
+    if kind.has_dictionary or any(isinstance(o, Evaluated) for o in operands):
+        return None
+    return Test(position, kind, condition.leaf, condition.truth)
 
 
 def _given(given: Given, parameters: Mapping[str, Any], evaluator: Evaluator) -> bool | None:
@@ -318,6 +349,8 @@ class _Assembler:
 
 def assemble(verdict: Verdict) -> Program:
     """Return the program of a verdict."""
+    if isinstance(verdict, Ranges):
+        return _of_ranges(verdict)
     out = _Assembler()
     narrowing: tuple[int, ...] = ()
     if isinstance(verdict, Joined) and verdict.every:
@@ -326,7 +359,7 @@ def assemble(verdict: Verdict) -> Program:
         narrowing = tuple(at for at, part in together if isinstance(part, Ranges))
     elif verdict is not True:
         out.add(verdict)
-        narrowing = (0,) if isinstance(verdict, bool | Ranges) else ()
+        narrowing = (0,) if isinstance(verdict, bool) else ()
     return Program(
         ops=np.array(out.ops, np.int64).reshape(-1, 4),
         low=np.array([low for low, _ in out.intervals], np.int64),
@@ -338,8 +371,25 @@ def assemble(verdict: Verdict) -> Program:
     )
 
 
+_NO_BITS = np.empty(0, np.uint64)
+
+
+def _of_ranges(verdict: Ranges) -> Program:
+    count = len(verdict.intervals)
+    ends = np.array(verdict.intervals, np.int64).T.copy()
+    return Program(
+        ops=np.array(((kernel.INTERVALS, verdict.column, 0, count),), np.int64),
+        low=ends[0],
+        high=ends[1],
+        bits=_NO_BITS,
+        leaves=1,
+        depth=1,
+        narrowing=(0,),
+    )
+
+
 def _together(words: Sequence[Uint64s]) -> Uint64s:
     """Return all words in one array; that of a bitmap alone is large, and not copied."""
     if len(words) == 1:
         return words[0]
-    return np.concatenate(words) if words else np.empty(0, np.uint64)
+    return np.concatenate(words) if words else _NO_BITS

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.index.ivf import Float32s, Part
+from hybridq.index.ivf import Part
 from hybridq.index.programs import Program
 from hybridq.index.recall import epsilon_for
-from hybridq.kernels import coded, scan
+from hybridq.kernels import scan
 
 
 def _no_ladder() -> npt.NDArray[np.float64]:
@@ -124,43 +123,3 @@ def stopping(rule: Rule) -> tuple[Any, ...]:
         rule.maximum,
         rule.epsilon,
     )
-
-
-class RepeatedScan:
-    """The scan of one coded part by one program and effort, for one query after the other.
-
-    What does not depend on the query is made once. A call returns how many rows were found, less
-    than k where this scan is not the way to the answer; they are the first of `distance` and
-    `position` (k,), until the next call. Not for two threads at once.
-    """
-
-    def __init__(self, part: Part, program: Program, k: int, effort: Effort) -> None:
-        out = Out(k)
-        self.distance, self.position = out.distance, out.position
-        self._metric = int(part.spec.metric)
-        order = np.empty(part.nlist + 1, np.int64)
-        self._others = (
-            *tables_of(part, program),
-            float("inf"),
-            False,
-            *stopping(rule_of(part, k, effort)),
-            k,
-            0,
-            order,
-            *(out.distance, out.tie, out.position, out.counters),
-        )
-
-    @staticmethod
-    def suits(parts: Sequence[Part], k: int, effort: Effort) -> bool:
-        """Tell whether a scan of `parts` is one of these."""
-        part = parts[0]
-        return (
-            len(parts) == 1
-            and part.codes is not None
-            and k <= part.n_vectors
-            and rule_of(part, k, effort).minimum < part.nlist
-        )
-
-    def __call__(self, query: Float32s) -> int:
-        """Search for the rows nearest to `query` (d,)."""
-        return coded.probe_coded(self._metric, query, *self._others)

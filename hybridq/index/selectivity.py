@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
-from hybridq.index.ivf import Float32s, Int64s, Part, all_live
+from hybridq.index.ivf import Float32s, Int64s, Part, Uint64s, all_live
 from hybridq.index.programs import Program
 from hybridq.kernels import distance, select, zones
 
@@ -57,7 +58,7 @@ def selectivity(part: Part, program: Program) -> Selectivity:
     """Estimate what passes by the part's sorted permutations, its zones and its sample."""
     if program.leaves == 0 or part.rows == 0:
         return Selectivity(1.0, None, False, 1.0, 1.0)
-    lists, blocks = _open_share(part.list_zones, program), _open_share(part.zones, program)
+    lists, blocks = _open_share(part, "list_zones", program), _open_share(part, "zones", program)
     leaves = _leaf_rows(part, program)
     if not leaves:
         return Selectivity(sampled_share(part, program), None, False, lists, blocks)
@@ -94,16 +95,21 @@ def _in_runs(part: Part, program: Program, leaf: int, rows: int) -> bool:
     return values * _RUN <= rows
 
 
-def _open_share(groups: Int64s, program: Program) -> float:
+def _open_share(part: Part, name: str, program: Program) -> float:
     """Estimate the share of groups that their zones do not rule out."""
-    count = groups.shape[1]
-    if count == 0:
+    groups = part.known.get((_open_share, name))
+    if groups is None:
+        groups = part.known[_open_share, name] = _some(getattr(part, name))
+    looked_at: int = groups.shape[1]
+    if looked_at == 0:
         return 1.0
-    step = max(1, count // _GROUPS)
-    looked_at = -(-count // step)
-    ops, low, high, _ = program.arrays
-    found = int(zones.count_open(groups, step, ops, low, high))
-    return float(max(1, found) / looked_at)
+    found = zones.count_open(groups, 1, program.ops, program.low, program.high)
+    return max(1, found) / looked_at
+
+
+def _some(groups: Int64s) -> Int64s:
+    """Return up to about _GROUPS of the zones, side by side."""
+    return np.ascontiguousarray(groups[:, :: max(1, groups.shape[1] // _GROUPS)])
 
 
 def sampled_share(part: Part, program: Program, *, independent: float | None = None) -> float:
@@ -118,26 +124,19 @@ def sampled_share(part: Part, program: Program, *, independent: float | None = N
         chosen = np.arange(step // 2, part.rows, step)
         return share_among(part, program, chosen)
     rows = int(part.sample.shape[1])
-    every = all_live(rows)
-    out = np.empty(rows, np.int64)
-    passing = int(
-        select.select_passing(
-            part.sample,
-            _NO_BOUNDS,
-            0,
-            rows,
-            every,
-            *program.arrays,
-            _NO_BUCKETS,
-            _NO_BOUNDS,
-            out,
-        )
+    passing = select.count_all(
+        part.sample, _NO_BOUNDS, _every(rows), *program.arrays, _NO_BUCKETS, _NO_BOUNDS
     )
     if passing >= _TRUSTED or rows >= part.rows:
         return passing / rows
     if independent is None:
         return max(0.5, passing) / rows
     return (passing + 0.5) / (rows + 0.5 / max(independent, 1e-12))
+
+
+@functools.lru_cache(maxsize=16)
+def _every(rows: int) -> Uint64s:
+    return all_live(rows)
 
 
 def share_among(part: Part, program: Program, positions: Int64s) -> float:

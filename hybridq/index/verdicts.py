@@ -117,6 +117,8 @@ def _cost(verdict: Verdict) -> int:
 
 def join(every: bool, verdicts: Sequence[Verdict]) -> Verdict:
     """Return the rows of all verdicts, or of any of them."""
+    if len(verdicts) == 1:
+        return verdicts[0]
     flat: list[Verdict] = []
     for verdict in verdicts:
         if isinstance(verdict, Joined) and verdict.every == every:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.kernels._intrinsics import BLOCK, lowest_bits
+from hybridq.kernels._intrinsics import BLOCK, lowest_bits, popcount
 from hybridq.kernels._jit import (
     entry,
     i64,
@@ -106,4 +106,48 @@ def select_passing(
         if first < begin:
             word &= ~lowest_bits(begin - first)
         found = append_rows(word, first, out, found)
+    return found
+
+
+@entry(
+    *(in_i64_2d, in_i64_3d, in_u64, in_i64_2d, in_i64, in_i64, in_u64, in_u16_2d, in_i64_3d),
+    returns=i64,
+    checked=False,
+)
+def count_all(
+    keys: Int64s,
+    zones: Int64s,
+    alive: Uint64s,
+    ops: Int64s,
+    low: Int64s,
+    high: Int64s,
+    bits: Uint64s,
+    numbers: Uint16s,
+    bounds: Int64s,
+) -> int:
+    """Count all rows that live and pass, as `select_passing` would write."""
+    stack = np.empty(ops.shape[0] + 1, np.uint64)
+    scratch = np.empty(BLOCK, np.int64)
+    spans = np.empty((span_count(bounds, low), SPAN_FIELDS), np.int64)
+    fill_spans(bounds, ops, INTERVALS, low, high, spans)
+    rows = keys.shape[1]
+    found = 0
+    for first in range(0, rows, BLOCK):
+        count = min(BLOCK, rows - first)
+        word = block_word(
+            keys,
+            zones,
+            first,
+            count,
+            alive,
+            ops,
+            low,
+            high,
+            bits,
+            numbers,
+            spans,
+            stack,
+            scratch,
+        )
+        found += popcount(word)
     return found

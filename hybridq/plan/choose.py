@@ -11,11 +11,13 @@ from dataclasses import replace
 
 from hybridq.errors import ProgrammingError
 from hybridq.plan.cost import (
+    CodedScan,
     Statistics,
     UnitCosts,
     check_cost,
     cost_of,
     gather_cost,
+    prefilter_cost,
     scan_cost,
     with_bitmap,
 )
@@ -31,6 +33,7 @@ from hybridq.plan.physical import (
 )
 from hybridq.settings import Settings
 
+_EXACT = Exact(by_duckdb=False)
 _LEFT = "a part of the WHERE does not compile to a mask program"
 _MOST = 16
 """Candidates a forced postfilter looks at, at most, in multiples of its first ones."""
@@ -66,15 +69,19 @@ def choose(s: Statistics, settings: Settings, unit: UnitCosts, *, target: float)
     if settings.nprobe is not None and fused.plan is not None:
         chosen = replace(fused, plan=_alone(fused.plan))
         return _decision(chosen, lambda: f"SET nprobe = {settings.nprobe}", s, considered)
-    best = min(candidates, key=lambda c: c.seconds)
+    best = min(candidates, key=_seconds)
     decision = _decision(best, lambda: _reason(best, s), s, considered)
     every_row = isinstance(best.plan, Exact | Prefilter)
     if every_row and s.near is None and fused.plan is not None and target < 1.0:
         # Should the rows near the query pass more often, a scan might be done before.
         lists = s.lists(s.k, s.share, 1.0)
         least = scan_cost(s, unit, lists or s.nlist, s.k, coded=True)
-        return replace(decision, ask_near=unit.near + 2 * least < best.seconds)
+        decision.ask_near = unit.near + 2 * least < best.seconds
     return decision
+
+
+def _seconds(candidate: Candidate) -> float:
+    return candidate.seconds
 
 
 def by_duckdb(reason: str, settings: Settings, *, forced_allowed: bool) -> Decision:
@@ -157,21 +164,26 @@ def _reason(best: Candidate, s: Statistics) -> str:
 
 
 def _exact(s: Statistics, unit: UnitCosts) -> Candidate:
-    plan = Exact(by_duckdb=s.rest is not None)
+    if s.rest is None:
+        cost = scan_cost(s, unit, s.nlist, s.k, coded=False)
+        return Candidate(name="exact", plan=_EXACT, cost_seconds=cost)
+    plan = Exact(by_duckdb=True)
     return Candidate(name="exact", plan=plan, cost_seconds=cost_of(plan, s, unit))
 
 
 def _prefilter(s: Statistics, unit: UnitCosts) -> Candidate:
     rows = max(1, round(s.rows * s.passing))
-    best = Prefilter(source="mask" if s.rest is None else "duckdb", estimated_rows=rows)
-    cost = cost_of(best, s, unit)
-    if not s.leaves and s.rest is None:  # the same rows, but one by one
-        cost = max(cost, cost_of(Exact(by_duckdb=False), s, unit) + unit.call)
-    if s.rest is None and s.narrowest_rows is not None:
+    if s.rest is not None:
+        best = Prefilter(source="duckdb", estimated_rows=rows)
+        return Candidate(name="prefilter", plan=best, cost_seconds=cost_of(best, s, unit))
+    source, cost = "mask", prefilter_cost(s, unit, "mask", rows)
+    if not s.leaves:  # the same rows, but one by one
+        cost = max(cost, scan_cost(s, unit, s.nlist, s.k, coded=False) + unit.call)
+    if s.narrowest_rows is not None:
         passing = min(rows, s.narrowest_rows)
-        enumerated = Prefilter(source="permutation", estimated_rows=passing)
-        if (other := cost_of(enumerated, s, unit)) < cost:
-            best, cost = enumerated, other
+        if (other := prefilter_cost(s, unit, "permutation", passing)) < cost:
+            source, rows, cost = "permutation", passing, other
+    best = Prefilter(source=source, estimated_rows=rows)
     return Candidate(name="prefilter", plan=best, cost_seconds=cost)
 
 
@@ -194,21 +206,27 @@ def _fused(
     if s.rest is not None:
         return Candidate(name="fused", plan=None, cost_seconds=None, rejected_because=_LEFT)
     lists = _lists(s, settings, target, s.share, s.k)
+    most = otherwise = None
+    if lists is None:
+        cost = scan_cost(s, unit, s.nlist, s.k, coded=False)
+    else:
+        scan = CodedScan(s, unit)
+        cost = scan.cost(lists, s.k)
+        if isinstance(prefilter.plan, Prefilter) and s.leaves:
+            scanning = scan.cost(s.nlist, s.k) - scan.cost(0, s.k)
+            if prefilter.seconds < scanning:
+                # So much is spent at most before, that both together cost no more than twice.
+                share = prefilter.seconds / scanning
+                most = max(1, int(share * s.open_lists * s.nlist))
+                otherwise = prefilter.plan
     plan = Fused(
         target=None if lists is None else target,
         nprobe=settings.nprobe,
         estimated_lists=s.nlist if lists is None else lists,
         estimated_share=s.share,
+        max_lists=most,
+        otherwise=otherwise,
     )
-    cost = cost_of(plan, s, unit)
-    if lists is not None and isinstance(prefilter.plan, Prefilter) and s.leaves:
-        every = scan_cost(s, unit, s.nlist, s.k, coded=True)
-        fixed = scan_cost(s, unit, 0, s.k, coded=True)
-        if prefilter.seconds < every - fixed:
-            # So much is spent at most before, that both together cost no more than twice.
-            share = prefilter.seconds / (every - fixed)
-            most = max(1, int(share * s.open_lists * s.nlist))
-            plan = replace(plan, max_lists=most, otherwise=prefilter.plan)
     return Candidate(name="fused", plan=plan, cost_seconds=cost)
 
 

@@ -95,9 +95,11 @@ class Rest:
     lasting: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Statistics:
     """What the planner knows of one bound query over one snapshot.
+
+    Made for each query, so not frozen, which would double what it costs; nothing writes to it.
 
     `share` is the estimated share of rows that pass the compiled leaves, `near` that among the rows
     of the lists nearest to the query, if it was asked for; `narrowest_rows` the exact number of
@@ -136,7 +138,7 @@ def cost_of(plan: PhysicalPlan, s: Statistics, unit: UnitCosts) -> float:
         case Exact():
             return scan_cost(s, unit, s.nlist, s.k, coded=False)
         case Prefilter():
-            return _prefilter(plan, s, unit)
+            return prefilter_cost(s, unit, plan.source, plan.estimated_rows)
         case Fused():
             lists = s.nlist if plan.target is None else plan.estimated_lists
             return scan_cost(s, unit, lists, s.k, coded=plan.target is not None)
@@ -166,26 +168,44 @@ def _taken(s: Statistics, unit: UnitCosts, rows: float) -> float:
 
 def scan_cost(s: Statistics, unit: UnitCosts, lists: float, k: int, *, coded: bool) -> float:
     """Return the cost of a scan of `lists`, nearest first, for k rows; and of the delta parts."""
-    base = s.rows - s.delta_rows
-    delta = _float_scan(s, unit, s.delta_rows)
-    scanned = base * min(1.0, lists / max(1, s.nlist))
-    if not coded:
-        fixed = unit.call + lists * unit.list_visit
-        return fixed + _float_scan(s, unit, scanned) + delta
-    # Near lists may all be open; of all of them, only so many are.
-    opened = min(lists, s.open_lists * s.nlist) if s.leaves else lists
-    blocks = (scanned / _BLOCK + 0.5 * lists) * (opened / max(1, lists))
-    within = min(1.0, s.open_blocks / max(s.open_lists, 1e-9)) if s.leaves else 1.0
-    # To look at zones takes as long as to look at the keys: both are read from memory.
-    per_block = unit.block_visit + _MIXED * unit.mask_row * _BLOCK * s.leaves
-    visits = opened * unit.list_visit + blocks * per_block
-    mean = min(1.0, s.share / max(1e-9, s.open_blocks)) * _BLOCK
-    none_or_few, few_rows = _few(mean)
-    codes = (1.0 - none_or_few) * unit.code_block_per_dim + few_rows * unit.fine_per_dim
-    coding = blocks * within * codes * s.dim
-    fixed = unit.coded_call + s.nlist * unit.list_coarse
-    results = k * unit.result_per_dim * s.dim
-    return fixed + visits + coding + results + delta
+    if coded:
+        return CodedScan(s, unit).cost(lists, k)
+    scanned = (s.rows - s.delta_rows) * min(1.0, lists / max(1, s.nlist))
+    fixed = unit.call + lists * unit.list_visit
+    return fixed + _float_scan(s, unit, scanned) + _delta(s, unit)
+
+
+def _delta(s: Statistics, unit: UnitCosts) -> float:
+    return _float_scan(s, unit, s.delta_rows) if s.delta_rows else 0.0
+
+
+class CodedScan:
+    """A scan by codes, to be priced for several numbers of lists."""
+
+    __slots__ = ("_base", "_fixed", "_nlist", "_open", "_per_block", "_per_list", "_per_result")
+
+    def __init__(self, s: Statistics, unit: UnitCosts) -> None:
+        within = min(1.0, s.open_blocks / max(s.open_lists, 1e-9)) if s.leaves else 1.0
+        mean = min(1.0, s.share / max(1e-9, s.open_blocks)) * _BLOCK
+        none_or_few, few_rows = _few(mean)
+        codes = (1.0 - none_or_few) * unit.code_block_per_dim + few_rows * unit.fine_per_dim
+        # To look at zones takes as long as to look at the keys: both are read from memory.
+        masks = unit.block_visit + _MIXED * unit.mask_row * _BLOCK * s.leaves
+        self._per_block = masks + within * codes * s.dim
+        self._per_list = unit.list_visit
+        self._per_result = unit.result_per_dim * s.dim
+        self._fixed = unit.coded_call + s.nlist * unit.list_coarse + _delta(s, unit)
+        self._base, self._nlist = s.rows - s.delta_rows, s.nlist
+        self._open = s.open_lists * s.nlist if s.leaves else math.inf
+
+    def cost(self, lists: float, k: int) -> float:
+        """Return the cost of a scan of `lists`, nearest first, for k rows; and of delta parts."""
+        scanned = self._base * min(1.0, lists / max(1, self._nlist))
+        # Near lists may all be open; of all of them, only so many are.
+        opened = min(lists, self._open)
+        blocks = (scanned / _BLOCK + 0.5 * lists) * (opened / max(1, lists))
+        found = k * self._per_result
+        return self._fixed + opened * self._per_list + blocks * self._per_block + found
 
 
 def _few(mean: float) -> tuple[float, float]:
@@ -209,10 +229,10 @@ def gather_cost(s: Statistics, unit: UnitCosts, rows: float) -> float:
     return unit.call + per_dim * s.dim + _taken(s, unit, rows)
 
 
-def _prefilter(plan: Prefilter, s: Statistics, unit: UnitCosts) -> float:
-    passing = plan.estimated_rows
+def prefilter_cost(s: Statistics, unit: UnitCosts, source: str, passing: float) -> float:
+    """Return the cost of a prefilter that finds `passing` rows by `source`."""
     gathered = gather_cost(s, unit, passing)
-    match plan.source:
+    match source:
         case "permutation":
             delta = s.delta_rows * unit.mask_row * s.leaves
             found = unit.permutation_row

@@ -95,9 +95,12 @@ def is_exact(plan: PhysicalPlan) -> bool:
 NAMES = ("exact", "prefilter", "fused", "bitmap", "postfilter")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Candidate:
-    """A plan that was considered; one that cannot run says why."""
+    """A plan that was considered; one that cannot run says why.
+
+    Made for each query, as is a decision, so not frozen, which would double what it costs.
+    """
 
     name: str
     plan: PhysicalPlan | None
@@ -110,7 +113,7 @@ class Candidate:
         return math.inf if self.cost_seconds is None else self.cost_seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Decision:
     """The plan chosen, and why.
 

@@ -42,6 +42,11 @@ def check(table, program, arrays, data):
             found = selected(table.keys, arrays, table.alive, begin, end, zones, how)
             assert found == expected
 
+            every = select.count_all(
+                table.keys, zones, naive.words(table.alive), *arrays, *how(table.keys)
+            )
+            assert every == (passing & (table.alive != 0)).sum()
+
     positions = table.rng.integers(0, table.n, 50) if table.n else np.empty(0, np.int64)
     count = select.count_passing(table.keys, positions, *arrays)
     assert count == passing[positions].sum()
