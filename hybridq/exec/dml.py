@@ -104,7 +104,7 @@ def _tracked(session: Host, statement: Passthrough, text: str, given: Any) -> Re
         tracking = tracking_of(session, statement)  # as things are in this transaction's snapshot
         for state in tracking.all:
             transaction.begin_write(state, session)
-        inserted = [Inserted(session.duck, s.spec, transaction) for s in tracking.states]
+        inserted = [Inserted(session, s, transaction) for s in tracking.states]
         result = session.run_duck(text, given, read=statement.returns, counts=statement.counts)
         result.drain()
         session.free_connection()

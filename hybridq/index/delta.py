@@ -37,8 +37,11 @@ FLAT_PARTS = 3
 Where there are lists they wait until they have FLAT_ROWS rows together, at most.
 """
 
-RATIO = 4
-"""A part is merged with a younger one unless it has so many times its rows."""
+RATIO = 2
+"""A part in memory is merged with younger ones unless it has so many times their rows.
+
+Twice: a row is moved once each time that the part it is in doubles.
+"""
 
 AT_ONCE_ROWS = 8_192
 """Merges of up to so many rows are a matter of milliseconds: the writer does them."""

@@ -51,7 +51,7 @@ def within(x: Float32s, at: int) -> None:
 
 
 def across(x: Float32s, at: int, half: int) -> None:
-    """Put sums of x[at : at + LANES] and what lies `half` behind in its place, differences there."""
+    """Put sums of x[at : at + LANES] and what lies `half` behind here, differences there."""
     for j in range(at, at + LANES):
         a, b = x[j], x[j + half]
         x[j], x[j + half] = a + b, a - b

@@ -1,4 +1,4 @@
-"""The transform against the matrix that defines it, in the part of an array that it is asked for."""
+"""The transform against the matrix that defines it, in a part of an array."""
 
 import numpy as np
 import pytest
