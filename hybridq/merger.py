@@ -12,9 +12,6 @@ the whole log.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import threading
 import time
 import uuid
@@ -46,7 +43,6 @@ from hybridq.storage import manifest
 _SCRATCH_BYTES = 1 << 28
 MEMORY_BYTES = 1 << 30
 
-_NICE = 5
 _QUIET_SECONDS = 0.25
 _LOOK_ROWS = 1_024
 _LOOK_PARTS = 4
@@ -140,7 +136,6 @@ class Merger:
             thread.join()
 
     def _run(self) -> None:
-        _yield_to_others()
         try:
             while self._more():
                 for state in self._owner.states():
@@ -315,13 +310,6 @@ class Merger:
         if length > _SCRATCH_BYTES:
             return self._owner.store.files.scratch(self._owner.store.directory, length)
         return in_memory(length)
-
-
-def _yield_to_others() -> None:
-    """Have the processor run queries and writers before the calling thread, where it can."""
-    if sys.platform == "linux":  # whose threads have priorities of their own
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _replaced(snapshot: Snapshot, merge: Merge, part: Part, generation: Generation) -> Snapshot:
