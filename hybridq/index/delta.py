@@ -26,7 +26,8 @@ from hybridq.index.ivf import (
     key_codes,
 )
 from hybridq.index.layout import Layout
-from hybridq.index.merge import Merge, memory_part
+from hybridq.index.memory import memory_part
+from hybridq.index.merge import Merge
 from hybridq.index.rows import Rows
 from hybridq.index.tail import FLAT_ROWS, OneRow, first_of, grown, grows
 from hybridq.progress import NoProgress

@@ -21,21 +21,17 @@ import pyarrow as pa
 from hybridq.index.codes import BLOCK, Codes, empty_codes, encode_part
 from hybridq.index.columns import columns_of
 from hybridq.index.generation import Generation, spread_of
-from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part, all_live
-from hybridq.index.layout import in_lists, offsets_of, radii, ranks, within_lists, zones_of
+from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part
+from hybridq.index.layout import in_lists, offsets_of, radii, ranks, within_lists
+from hybridq.index.memory import memory_part
 from hybridq.index.rows import Allocate
 from hybridq.index.stored import Content
-from hybridq.kernels import buckets, moving
-from hybridq.kernels import zones as summaries
+from hybridq.kernels import moving
 from hybridq.progress import NoProgress, Progress
 from hybridq.storage.segment import ArraySource, Chunks
 
 _CHUNK_ROWS = 8_192
 _SPREAD_ROWS = 4_096
-_SORTED_ROWS = 65_536
-
-_ROWS_PER_LIST = 4
-"""With fewer rows, zones of lists say no more than those of blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,53 +320,6 @@ class Merge:
             codes=codes,
             spread=self.spread,
         )
-
-
-def memory_part(
-    spec: IndexSpec,
-    generation: Generation,
-    *,
-    vectors: Float32s,
-    keys: Int64s,
-    dictionaries: tuple[pa.Array | None, ...],
-    list_offsets: Int64s,
-    list_radius: npt.NDArray[np.float32],
-    row_hash: npt.NDArray[np.uint64],
-    codes: Codes | None,
-    spread: float,
-) -> Part:
-    """Return a part of arrays in memory."""
-    rows = keys.shape[1]
-    zones = list_zones = np.empty((len(keys), 0, summaries.FIELDS), np.int64)
-    more: dict[str, Any] = {}
-    if codes is not None and rows >= _SORTED_ROWS:
-        # As a segment has them; smaller parts are scanned as fast without.
-        permutations = np.argsort(keys, axis=1, kind="stable").astype(np.int64, copy=False)
-        numbers, bounds = buckets.make_buckets(keys, permutations)
-        more = {"permutations": permutations, "buckets": numbers, "bucket_bounds": bounds}
-    if codes is not None:
-        zones = zones_of(keys, np.append(np.arange(0, rows, BLOCK), rows))
-        if rows >= _ROWS_PER_LIST * generation.nlist:
-            list_zones = zones_of(keys, list_offsets)
-    return Part(
-        spec=spec,
-        vectors=vectors,
-        keys=keys,
-        dictionaries=dictionaries,
-        centroids=generation.centroids,
-        list_offsets=list_offsets,
-        list_radius=list_radius,
-        tie=ranks(keys[: spec.key_count]),
-        row_hash=row_hash,
-        alive=all_live(rows),
-        ladder=generation.ladder,
-        codes=codes,
-        generation=generation.id,
-        spread=spread,
-        zones=zones,
-        list_zones=list_zones,
-        **more,
-    )
 
 
 # -- rows, to be laid out anew -----------------------------------------------------
