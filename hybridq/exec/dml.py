@@ -116,7 +116,8 @@ def _tracked(session: Host, statement: Passthrough, text: str, given: Any) -> Re
                 continue
             captured = before.rows(result.rowcount) if tracking.opaque is None else None
             if captured is not None:
-                transaction.record(state, captured)
+                if result.rowcount:
+                    transaction.record(state, captured)
                 continue
             check_table(session.duck, state.spec)
             transaction.record_opaque(state)

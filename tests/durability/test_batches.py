@@ -129,3 +129,14 @@ def test_what_a_column_holds_is_told_from_all_its_values(con):
         (None, 602.0, [602.0, 0.0, 0.0]),
     ]
     index_equals_table(con)
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_a_query_without_rows_inserts_none(con, explicit):
+    if explicit:
+        con.execute("BEGIN")
+    assert con.execute("INSERT INTO t SELECT 1, 1, 1, [1, 2, 3] WHERE false").rowcount == 0
+    if explicit:
+        con.execute("COMMIT")
+    assert con.execute(LOG).fetchall() == []
+    index_equals_table(con)
