@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
-import pyarrow as pa
-
+from hybridq.arrow import pa
 from hybridq.errors import OperationalError, ProgrammingError
 from hybridq.progress import Progress
 
 GROUP = "hybridq.udfs"
 BUILT_IN = ("fastann", "image")
 
-ArrowFunction = Callable[..., pa.Array]
+ArrowFunction = Callable[..., "pa.Array"]
 """Receives one pyarrow array per argument (of one length, NULLs included), returns another."""
 
 

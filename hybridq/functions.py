@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import duckdb
-import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from hybridq.arrow import pa
 from hybridq.errors import Error, ProgrammingError
 from hybridq.extensions import ArrowFunction, ObjectStore
 from hybridq.nodes import quote

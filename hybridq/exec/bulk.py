@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.exec.host import Host, Parameters, drop_view
 from hybridq.exec.result import Result
 from hybridq.nodes import Write

@@ -18,8 +18,8 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.conditions import Expression, Truth
 from hybridq.exec.host import Host, drop_view
 from hybridq.index.attributes import AttributeType, Kind

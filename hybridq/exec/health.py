@@ -12,8 +12,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pyarrow as pa
-
+from hybridq.arrow import pa
 from hybridq.errors import OperationalError, ProgrammingError
 from hybridq.functions import Functions
 from hybridq.index import upkeep
@@ -25,25 +24,35 @@ _HEALTH = "__hybridq_health"
 _MERGE = "__hybridq_merge"
 
 _COLUMNS = {
-    "index": ("VARCHAR", pa.string()),
-    "status": ("VARCHAR", pa.string()),
-    "rows": ("BIGINT", pa.int64()),
-    "segment_rows": ("BIGINT[]", pa.list_(pa.int64())),
-    "delta_rows": ("BIGINT[]", pa.list_(pa.int64())),
-    "deleted_rows": ("BIGINT", pa.int64()),
-    "logged_keys": ("BIGINT", pa.int64()),
-    "size_bytes": ("BIGINT", pa.int64()),
-    "nlist": ("BIGINT", pa.int64()),
-    "trained_rows": ("BIGINT", pa.int64()),
-    "due": ("VARCHAR", pa.string()),
-    "last_merge": ("TIMESTAMP", pa.timestamp("us")),
-    "last_merge_seconds": ("DOUBLE", pa.float64()),
-    "last_merge_reason": ("VARCHAR", pa.string()),
-    "recall": ("DOUBLE", pa.float64()),
-    "fallbacks": ("BIGINT", pa.int64()),
+    "index": "VARCHAR",
+    "status": "VARCHAR",
+    "rows": "BIGINT",
+    "segment_rows": "BIGINT[]",
+    "delta_rows": "BIGINT[]",
+    "deleted_rows": "BIGINT",
+    "logged_keys": "BIGINT",
+    "size_bytes": "BIGINT",
+    "nlist": "BIGINT",
+    "trained_rows": "BIGINT",
+    "due": "VARCHAR",
+    "last_merge": "TIMESTAMP",
+    "last_merge_seconds": "DOUBLE",
+    "last_merge_reason": "VARCHAR",
+    "recall": "DOUBLE",
+    "fallbacks": "BIGINT",
 }
-_KIND = pa.struct([(name, kind) for name, (_, kind) in _COLUMNS.items()])
-_SQL = "STRUCT(" + ", ".join(f"{quote(n)} {t}" for n, (t, _) in _COLUMNS.items()) + ")"
+_SQL = "STRUCT(" + ", ".join(f"{quote(n)} {t}" for n, t in _COLUMNS.items()) + ")"
+
+
+def _kind() -> pa.DataType:
+    of = {
+        "VARCHAR": pa.string(),
+        "BIGINT": pa.int64(),
+        "BIGINT[]": pa.list_(pa.int64()),
+        "TIMESTAMP": pa.timestamp("us"),
+        "DOUBLE": pa.float64(),
+    }
+    return pa.struct([(name, of[kind]) for name, kind in _COLUMNS.items()])
 
 
 def register(functions: Functions, instance: Instance) -> None:
@@ -57,10 +66,10 @@ def register(functions: Functions, instance: Instance) -> None:
             *(_unusable(spec.name) for spec in [*instance.unusable.values()]),
         ]
         found.sort(key=lambda row: row["index"])
-        return pa.array([found] * len(rows), pa.list_(_KIND))
+        return pa.array([found] * len(rows), pa.list_(_kind()))
 
     def merge(names: pa.Array) -> pa.Array:
-        return pa.array([_merge(name, instance) for name in names.to_pylist()], _KIND)
+        return pa.array([_merge(name, instance) for name in names.to_pylist()], _kind())
 
     _add(functions, _HEALTH, health, ("BIGINT",), _SQL + "[]")
     _add(functions, _MERGE, merge, ("VARCHAR",), _SQL)

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
+from hybridq.arrow import pa
 from hybridq.exec.bind import BoundTopK
 from hybridq.index.attributes import Kind
 from hybridq.index.maintain import key_arrays
 from hybridq.nodes import quote
 
-Register = Callable[[str, pa.Table], None]
+Register = Callable[[str, "pa.Table"], None]
 
 _IN_LIST = 256
 """Up to so many keys the primary key's index finds them faster than a join does."""

@@ -15,8 +15,8 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.exec.evaluate import CONSTANTS, INFINITE
 from hybridq.exec.host import Host, given_for
 from hybridq.exec.prepare import Unbound

@@ -18,9 +18,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from hybridq.arrow import pa, pc
 from hybridq.exec.bind import BoundTopK, bind
 from hybridq.exec.evaluate import Ahead
 from hybridq.exec.executor import Run

@@ -7,23 +7,27 @@ are, so that progress has a total.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+from hybridq.arrow import pa
 
 BATCH_ROWS = 64
 BATCH_BYTES = 32 << 20
 
-SCHEMA = pa.schema(
-    [
-        ("filename", pa.string()),
-        ("content", pa.binary()),
-        ("size", pa.int64()),
-        ("last_modified", pa.timestamp("us", tz="UTC")),
-    ]
-)
+
+@functools.cache
+def _schema() -> pa.Schema:
+    return pa.schema(
+        [
+            ("filename", pa.string()),
+            ("content", pa.binary()),
+            ("size", pa.int64()),
+            ("last_modified", pa.timestamp("us", tz="UTC")),
+        ]
+    )
 
 
 class FileBatches:
@@ -41,11 +45,11 @@ class FileBatches:
 
     def __arrow_c_schema__(self) -> Any:
         """Return the schema as Arrow's C interface has it."""
-        return SCHEMA.__arrow_c_schema__()
+        return _schema().__arrow_c_schema__()
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         """Return a fresh stream as Arrow's C interface has it."""
-        reader = pa.RecordBatchReader.from_batches(SCHEMA, self._batches())
+        reader = pa.RecordBatchReader.from_batches(_schema(), self._batches())
         return reader.__arrow_c_stream__(requested_schema)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
@@ -64,5 +68,5 @@ class FileBatches:
 
 def _record_batch(rows: Sequence[tuple[str, bytes, int, Any]]) -> pa.RecordBatch:
     columns = list(zip(*rows, strict=True))
-    arrays = [pa.array(list(c), f.type) for c, f in zip(columns, SCHEMA, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+    arrays = [pa.array(list(c), f.type) for c, f in zip(columns, _schema(), strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=_schema())

@@ -17,8 +17,8 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.errors import ProgrammingError
 from hybridq.exec.bind import BoundTopK, bind
 from hybridq.exec.decide import decide, target_of

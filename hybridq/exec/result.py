@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.errors import NotSupportedError
 from hybridq.exec.translate import translate
 from hybridq.nodes import quote

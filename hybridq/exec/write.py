@@ -13,9 +13,8 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 
-from hybridq import lazy
+from hybridq.arrow import pa, pc
 from hybridq.errors import Error
 from hybridq.exec.host import Host
 from hybridq.exec.result import Field, Row
@@ -28,8 +27,6 @@ from hybridq.index.maintain import key_arrays, plain_keys
 from hybridq.index.rows import not_finite, shown_key, wrong_dimension
 from hybridq.index.state import IndexState
 from hybridq.nodes import Write, quote
-
-pc = lazy.library("pyarrow.compute")
 
 Execute = Callable[[str, Any], duckdb.DuckDBPyConnection]
 

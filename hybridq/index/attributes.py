@@ -22,12 +22,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from hybridq import lazy
+from hybridq.arrow import pa, pc
 from hybridq.errors import DataError
-
-pc = lazy.library("pyarrow.compute")
 
 Keys: TypeAlias = npt.NDArray[np.int64]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.index.codes import BLOCK
 from hybridq.index.ivf import Int64s, Snapshot
 from hybridq.index.verdicts import Rows, Verdict

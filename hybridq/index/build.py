@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.index.codes import encode_part
 from hybridq.index.generation import Generation, Trained, new_id, skew_of
 from hybridq.index.ivf import Float32s, IndexSpec, Int64s

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.index import maintain
 from hybridq.index.attributes import plain_key_of, plain_keys_of
 from hybridq.index.delta import Change, flat_part, part_of

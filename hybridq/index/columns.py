@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 
-from hybridq import lazy
+from hybridq.arrow import pa, pc
 from hybridq.index.attributes import NULL_KEY
 from hybridq.index.ivf import IndexSpec, Int64s, Part
-
-pc = lazy.library("pyarrow.compute")
 
 
 def columns_of(

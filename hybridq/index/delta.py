@@ -12,8 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.index.codes import encode_part
 from hybridq.index.generation import Generation, Trained
 from hybridq.index.ivf import (

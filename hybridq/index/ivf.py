@@ -28,8 +28,8 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.index.attributes import AttributeType, decode, encode, find_codes
 from hybridq.index.codes import Codes
 from hybridq.index.generation import Generation

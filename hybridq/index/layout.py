@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.index.generation import spread_of
 from hybridq.index.ivf import Float32s, IndexSpec, Int64s
 from hybridq.kernels import zones

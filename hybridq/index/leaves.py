@@ -17,8 +17,8 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.conditions import Between, Compare, InList, IsNull, Leaf, Operand, Truth
 from hybridq.index.attributes import (
     EPOCH,

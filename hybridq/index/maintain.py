@@ -11,9 +11,8 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from hybridq import lazy
+from hybridq.arrow import pa, pc
 from hybridq.index.attributes import Kind
 from hybridq.index.delta import Change, fold, part_of
 from hybridq.index.ivf import IndexColumn, IndexSpec, Part, Snapshot
@@ -22,8 +21,6 @@ from hybridq.index.tail import UNHASHED
 from hybridq.nodes import quote
 from hybridq.progress import NoProgress
 from hybridq.storage.manifest import Duck, changes_table, describe
-
-pc = lazy.library("pyarrow.compute")
 
 _KEYS_VIEW = "__hybridq_keys"
 _LOG_VIEW = "__hybridq_log"

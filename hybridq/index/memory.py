@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.index.codes import BLOCK, Codes
 from hybridq.index.generation import Generation
 from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part, all_live

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.index.codes import BLOCK, Codes, empty_codes, encode_part
 from hybridq.index.columns import columns_of
 from hybridq.index.generation import Generation, spread_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.errors import DataError
 from hybridq.index.attributes import decode, encode
 from hybridq.index.ivf import Float32s, IndexSpec

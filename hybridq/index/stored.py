@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.errors import OperationalError
 from hybridq.index.codes import BLOCK, codes_from
 from hybridq.index.generation import Generation, Trained

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.index.attributes import NULL_KEY, decode
 from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part, Room
 from hybridq.index.layout import ranks

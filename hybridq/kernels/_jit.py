@@ -1,7 +1,8 @@
 """How kernels are compiled; the one place that names compiler flags.
 
 A kernel takes arrays and scalars and fills arrays its caller allocated. `kernel` and
-`strict_kernel` decorate what other kernels call; `entry` decorates what Python calls.
+`strict_kernel` decorate what other kernels call, and Python must not (there is no way in, and no
+check of it); `entry` decorates what Python calls.
 All of it is plain Python under NUMBA_DISABLE_JIT=1.
 
 Compiled entries are cached beside their module with all they call inside. The cache sees
@@ -37,6 +38,17 @@ _INNER: dict[str, Any] = {
     "error_model": "numpy",
     "forceinline": True,
     "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+
+
+_OUTER: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": SAFE_FASTMATH,
+    "cache": True,
+    "no_cfunc_wrapper": True,
 }
 
 
@@ -45,7 +57,7 @@ def kernel(function: F) -> F:
 
     It may not allocate: without Numba's reference counts, a call with arrays costs nothing.
     """
-    return cast(F, njit(fastmath=SAFE_FASTMATH, **_INNER)(function))
+    return _inner(function, SAFE_FASTMATH)
 
 
 def strict_kernel(function: F) -> F:
@@ -53,7 +65,21 @@ def strict_kernel(function: F) -> F:
 
     False must be said: a kernel inherits from its caller what its decorator leaves out.
     """
-    return cast(F, njit(fastmath=False, **_INNER)(function))
+    return _inner(function, False)
+
+
+def _inner(function: F, fastmath: Any) -> F:
+    dispatcher = njit(fastmath=fastmath, **_INNER)(function)
+    if JIT:
+        # Numba would compile a kernel once more for every literal it is called with.
+        template = dispatcher.get_call_template
+
+        def call_template(args: Any, kws: Any) -> Any:
+            general: Callable[[Any], Any] = types.unliteral
+            return template(tuple(map(general, args)), {n: general(kws[n]) for n in kws})
+
+        dispatcher.get_call_template = call_template
+    return cast(F, dispatcher)
 
 
 def entry(*signature: Any, returns: Any = types.void, checked: bool = True) -> Callable[[F], F]:
@@ -82,9 +108,7 @@ def entry(*signature: Any, returns: Any = types.void, checked: bool = True) -> C
 
 def _compile(function: Callable[..., Any], signature: Any, *, checked: bool) -> Callable[..., Any]:
     if JIT:
-        dispatcher = njit(
-            signature, nogil=True, cache=True, fastmath=SAFE_FASTMATH, error_model="numpy"
-        )(function)
+        dispatcher = njit(signature, **_OUTER)(function)
         if checked:
             return cast(Callable[..., Any], dispatcher)
         (compiled,) = dispatcher.overloads.values()

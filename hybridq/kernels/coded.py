@@ -268,8 +268,10 @@ def probe_coded(
             break
         # Seldom: more rows than expected are as near as the k-th.
         capacity *= 4
-        counters[:] = before
-        taken[:] = 0
+        for i in range(before.shape[0]):
+            counters[i] = before[i]
+        for i in range(nlist):
+            taken[i] = 0
     if status != DONE:
         return status
     return read_vectors(

@@ -5,7 +5,10 @@ from hypothesis import given
 
 from hybridq.kernels import buckets, predicate, select
 from tests.kernels import naive
+from tests.kernels.calls import from_python
 from tests.kernels.cases import FAST, INT64, NULL, programs, tables, trees
+
+block_word = from_python(predicate.block_word)
 
 
 def few_buckets(keys):
@@ -91,7 +94,7 @@ def test_a_word_covers_the_rows_asked_for(count):
     ops, low, high, bits = naive.program_arrays(program, 192)
     for first in (0, 64, 128, 7, 100):
         if first + count <= 192:
-            word = predicate.block_word(
+            word = block_word(
                 keys,
                 naive.zones(keys),
                 first,

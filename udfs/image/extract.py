@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.errors import DataError, Error, OperationalError, ProgrammingError
 from hybridq.extensions import Context
 from udfs.image import precision as precisions

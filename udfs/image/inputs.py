@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-import pyarrow as pa
-
+from hybridq.arrow import pa
 from hybridq.errors import DataError, OperationalError, ProgrammingError
 from hybridq.extensions import Context
 

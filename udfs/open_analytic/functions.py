@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.errors import DataError, ProgrammingError
 from hybridq.extensions import Context, Registry
 from udfs.image.extract import lists

@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
-import pyarrow as pa
-
+from hybridq.arrow import pa
 from hybridq.errors import DataError, Error, ProgrammingError
 from hybridq.extensions import Context, StoredObject
 from udfs.image import models

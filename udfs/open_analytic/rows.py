@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.errors import DataError, Error, ProgrammingError
 from hybridq.extensions import Context
 from udfs.image import precision as precisions

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from hybridq.arrow import pa
 from hybridq.errors import DataError, Error, OperationalError
 from udfs.open_analytic.definition import Definition, Stage
 from udfs.open_analytic.operators import Apply

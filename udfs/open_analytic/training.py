@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import pyarrow as pa
-
+from hybridq.arrow import pa
 from hybridq.errors import ProgrammingError
 from hybridq.extensions import Context, Registry
 from udfs.image import models, stored

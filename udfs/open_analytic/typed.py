@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pyarrow as pa
-
+from hybridq.arrow import pa
 from hybridq.errors import DataError, OperationalError
 from hybridq.extensions import Context, Registry
 from udfs.image.extract import bad_input, in_batches
