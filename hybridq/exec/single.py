@@ -308,8 +308,9 @@ def _inside(
         return None
     for state in states:
         transaction.begin_write(state, session)
-    if session.instance.epoch != plan.epoch:
-        return None
+    with session.instance.lock:  # a rebuild that began before we took the index ends first
+        if session.instance.epoch != plan.epoch:
+            return None
     transaction.wrote = True
     names = [transaction.log_name(state) for state in states]
     _run(session, plan.statement, plan.with_names(given, names))

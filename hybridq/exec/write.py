@@ -191,11 +191,18 @@ class Inserted:
             return None
         if not _holds(spec, table):
             check_table(duck, spec)
-        logged = self._session.at_home and self._transaction.knows(self._state)
+        logged = self._session.at_home and self._may_log()
         if logged and count:
             tx = self._transaction.log_name(self._state, count)
             maintain.log_rows(duck, spec, tx, source)
         return Captured(plain_keys(table, spec), table, fresh=True, logged=logged)
+
+    def _may_log(self) -> bool:
+        """Tell whether the transaction's snapshot has the log that the index has now."""
+        instance, state = self._session.instance, self._state
+        # A rebuild that began before we took the index for writing ends before we get the lock.
+        with instance.lock:
+            return instance.index_named(state.name) is state and self._transaction.knows(state)
 
     def _read(self, expression: str, name: str) -> str:
         """Return how a column is read: vectors of a fixed length of floats as they are."""

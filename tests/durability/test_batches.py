@@ -7,6 +7,8 @@ import pyarrow as pa
 import pytest
 
 import hybridq
+from hybridq.exec.transaction import Transaction
+from hybridq.progress import NoProgress
 from tests.equal import index_equals_table
 
 TYPES = ["FLOAT[3]", "FLOAT[]", "DOUBLE[3]"]
@@ -140,3 +142,25 @@ def test_a_query_without_rows_inserts_none(con, explicit):
         con.execute("COMMIT")
     assert con.execute(LOG).fetchall() == []
     index_equals_table(con)
+
+
+@pytest.mark.parametrize("write", WAYS)
+@pytest.mark.parametrize("explicit", [False, True])
+def test_an_index_rebuilt_as_a_write_takes_it(con, monkeypatch, write, explicit):
+    """The write's snapshot has the log of the old build, which is gone when it commits."""
+    begin_write = Transaction.begin_write
+
+    def after_rebuild(self, state, session):
+        monkeypatch.undo()
+        session.instance.reindex("i", NoProgress())
+        begin_write(self, state, session)
+
+    if explicit:
+        con.execute("BEGIN")
+        con.execute("SELECT count(*) FROM t").fetchall()
+    monkeypatch.setattr(Transaction, "begin_write", after_rebuild)
+    write(con, batch(1000, 700))
+    if explicit:
+        con.execute("COMMIT")
+    index_equals_table(con)
+    assert con.execute("SELECT count(*) FROM t").fetchall() == [(1300,)]
