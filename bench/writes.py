@@ -11,6 +11,7 @@ python -m bench.writes [--rows 200000] [--seconds 20] [--only single stream]
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import shutil
 import sys
@@ -37,6 +38,7 @@ SEARCHES = (
 )
 _CHUNK = 100_000
 _BATCH = 2_000
+_MOST_ROWS_PER_SECOND = 50_000
 NOISE = 2.0
 _SINGLES = 600
 _WARM = 20
@@ -179,34 +181,49 @@ class Searcher:
         }
 
 
+def batches(data: Dataset, kind: str, seconds: float, fresh: int) -> list[Any]:
+    """Return what is written in so many seconds, made before: to make rows is not to write them."""
+    made = []
+    for first in range(0, int(seconds * _MOST_ROWS_PER_SECOND), _BATCH):
+        at = first % (len(data.vectors) - _BATCH)
+        give = arrow if kind == "arrow" else rows
+        made.append(give(data, at, at + _BATCH, fresh + first))
+    # Python's collector would go through a million rows again and again.
+    gc.collect()
+    gc.freeze()
+    return made
+
+
 def stream(data: Dataset, folder: Path, seconds: float) -> dict[str, Any]:
     """Rows a second of writers beside a searching thread, and the searches' latency."""
     path = folder / "built.duckdb"
-    out: dict[str, Any] = {}
+    out: dict[str, Any] = {"switch_interval_seconds": sys.getswitchinterval()}
     fresh = 20_000_000
     with hybridq.connect(path) as con:
         with Searcher(path, data) as searcher:
             time.sleep(seconds / 2)
         out["idle"] = searcher.summary()
         for kind in ("arrow", "executemany"):
+            given = batches(data, kind, seconds, fresh)
+            fresh += _BATCH * len(given)
             written = 0
             with Searcher(path, data) as searcher:
                 began = time.perf_counter()
-                while time.perf_counter() - began < seconds:
-                    at = written % (len(data.vectors) - _BATCH)
+                while given and time.perf_counter() - began < seconds:
+                    batch = given.pop(0)
                     if kind == "arrow":
-                        con.register("source", arrow(data, at, at + _BATCH, fresh))
+                        con.register("source", batch)
                         con.execute("INSERT INTO items SELECT * FROM source")
                     else:
-                        con.executemany(ROW, rows(data, at, at + _BATCH, fresh))
+                        con.executemany(ROW, batch)
                     written += _BATCH
-                    fresh += _BATCH
                 rate = written / (time.perf_counter() - began)
             out[kind] = {"rows_per_second": rate, **searcher.summary()}
             out[kind]["p99_ratio"] = out[kind]["p99_ms"] / out["idle"]["p99_ms"]
             began = time.perf_counter()
             con.check_open().instance.merger.wait()
             out[kind]["merged_after_seconds"] = time.perf_counter() - began
+            gc.unfreeze()
         con.execute("DELETE FROM items WHERE id >= 10000000")
         con.check_open().instance.merger.wait()
     return out

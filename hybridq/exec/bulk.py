@@ -7,12 +7,14 @@ None is returned where the parameters do not form columns; each row is inserted 
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hybridq.arrow import pa
 from hybridq.exec.host import Host, Parameters, drop_view
@@ -23,13 +25,17 @@ from hybridq.sql import lexical
 _VIEW = "__hybridq_rows"
 
 
+_CHUNK_ROWS = 256
+"""So many rows become columns by one call in C: other threads wait for Python's lock meanwhile."""
+
+
 def insert_many(session: Host, write: Write, rows: Sequence[Parameters]) -> Result | None:
     """Run the insert for all rows at once, or return None if it cannot be."""
     values = write.single_values
     if values is None or len(rows) < 2:
         return None
     row, names = _row_text(values.row)
-    if list(lexical.placeholders(lexical.piece_of(values.tail))):
+    if _has_parameters(values.tail):
         return None
     table = _table(rows, names)
     if table is None:
@@ -37,12 +43,14 @@ def insert_many(session: Host, write: Write, rows: Sequence[Parameters]) -> Resu
     session.duck.register(_VIEW, table)
     try:
         text = f"{values.head}SELECT {row} FROM {_VIEW}{values.tail}"
-        return session.run_statement(replace(write, text=text, single_values=None), None)
+        query = replace(write, text=text, single_values=None, inserts_query=write.adds_only)
+        return session.run_statement(query, None)
     finally:
         drop_view(session, _VIEW)
 
 
-def _row_text(row: str) -> tuple[str, list[int | str]]:
+@functools.lru_cache
+def _row_text(row: str) -> tuple[str, tuple[int | str, ...]]:
     """Return the row's expressions over columns p0, p1 …, and the parameter behind each."""
     piece = lexical.piece_of(f"({row})")
     edits = []
@@ -50,23 +58,39 @@ def _row_text(row: str) -> tuple[str, list[int | str]]:
     for i, found in enumerate(lexical.placeholders(piece)):
         names.append(found.name if found.index is None else found.index - 1)
         edits.append((found.start, found.end, f"{_VIEW}.p{i}"))
-    return lexical.apply_edits(piece.text, edits)[1:-1], names
+    return lexical.apply_edits(piece.text, edits)[1:-1], tuple(names)
+
+
+@functools.lru_cache
+def _has_parameters(tail: str) -> bool:
+    return any(True for _ in lexical.placeholders(lexical.piece_of(tail)))
 
 
 def _table(rows: Sequence[Parameters], names: Sequence[int | str]) -> pa.Table | None:
-    given = _columns(rows, names)
-    if given is None:
-        return None
-    columns: dict[str, pa.Array] = {}
-    for i, values in enumerate(given):
-        try:
-            columns[f"p{i}"] = _column(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError):
+    """Return the values of each parameter as a column, None if the rows do not form columns."""
+    chunks: list[pa.Table] = []
+    for at in range(0, len(rows), _CHUNK_ROWS):
+        chunk = _columns_of(rows[at : at + _CHUNK_ROWS], names)
+        if chunk is None:
             return None
-    return pa.table(columns) if columns else None
+        chunks.append(chunk)
+    if any(chunk.schema != chunks[0].schema for chunk in chunks):
+        # What a column holds is told from all its values: 1 and 1.5 are doubles.
+        return _columns_of(rows, names)
+    return pa.concat_tables(chunks)
 
 
-def _columns(rows: Sequence[Parameters], names: Sequence[int | str]) -> list[Sequence[Any]] | None:
+def _columns_of(rows: Sequence[Parameters], names: Sequence[int | str]) -> pa.Table | None:
+    given = _values(rows, names)
+    if not given:
+        return None
+    try:
+        return pa.table({f"p{i}": _column(values) for i, values in enumerate(given)})
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError):
+        return None
+
+
+def _values(rows: Sequence[Parameters], names: Sequence[int | str]) -> list[Sequence[Any]] | None:
     """Return the values of each parameter; None if the rows are not all of one form.
 
     By functions in C alone where rows are: other threads search meanwhile.
@@ -89,16 +113,17 @@ _FORM = operator.attrgetter("dtype", "shape")
 
 
 def _column(values: Sequence[Any]) -> pa.Array:
-    if np.ndarray not in set(map(type, values)):
+    kinds = set(map(type, values))
+    if np.ndarray not in kinds:
         return pa.array(values)
-    # DuckDB reads no half floats.
-    values = [
-        v.astype(np.float32) if isinstance(v, np.ndarray) and v.dtype == np.float16 else v
-        for v in values
-    ]
-    if set(map(type, values)) == {np.ndarray}:
-        forms = set(map(_FORM, values))
-        if len(forms) == 1 and values[0].ndim == 1:
-            flat = pa.array(np.concatenate(values))
-            return pa.FixedSizeListArray.from_arrays(flat, len(values[0]))
-    return pa.array([v.tolist() if isinstance(v, np.ndarray) else v for v in values])
+    forms = set(map(_FORM, values)) if len(kinds) == 1 else ()
+    if len(forms) == 1 and values[0].ndim == 1:
+        return pa.FixedSizeListArray.from_arrays(
+            pa.array(_readable(np.concatenate(values))), len(values[0])
+        )
+    return pa.array([_readable(v).tolist() if isinstance(v, np.ndarray) else v for v in values])
+
+
+def _readable(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return values as DuckDB reads them: it knows no half floats."""
+    return values.astype(np.float32) if values.dtype == np.float16 else values

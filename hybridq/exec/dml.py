@@ -104,7 +104,7 @@ def _tracked(session: Host, statement: Passthrough, text: str, given: Any) -> Re
         tracking = tracking_of(session, statement)  # as things are in this transaction's snapshot
         for state in tracking.all:
             transaction.begin_write(state, session)
-        inserted = [Inserted(session.duck, s.spec, transaction) for s in tracking.states]
+        inserted = [Inserted(session, s, transaction) for s in tracking.states]
         result = session.run_duck(text, given, read=statement.returns, counts=statement.counts)
         result.drain()
         session.free_connection()
@@ -116,7 +116,8 @@ def _tracked(session: Host, statement: Passthrough, text: str, given: Any) -> Re
                 continue
             captured = before.rows(result.rowcount) if tracking.opaque is None else None
             if captured is not None:
-                transaction.record(state, captured)
+                if result.rowcount:
+                    transaction.record(state, captured)
                 continue
             check_table(session.duck, state.spec)
             transaction.record_opaque(state)

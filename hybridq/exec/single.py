@@ -2,7 +2,7 @@
 
     INSERT INTO t VALUES (?, ?, ?)
     ->  WITH x AS MATERIALIZED (INSERT INTO t VALUES (?, ?, ?) RETURNING key)
-        INSERT INTO hybridq.changes_i SELECT '…'::UUID, * FROM x
+        INSERT INTO hybridq.changes_i SELECT ?::UUID, * FROM x
 
 Where the parameters are what the table will hold, the index need not be told: its row is checked
 and coded before the statement runs, which is then its own transaction, and its COMMIT the only one.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import struct
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -32,6 +33,7 @@ from hybridq.index.ivf import Float32s
 from hybridq.index.state import IndexState
 from hybridq.index.tail import OneRow
 from hybridq.nodes import Metric, SingleValues, Write, quote
+from hybridq.sql import lexical
 from hybridq.storage import manifest
 from hybridq.storage.manifest import TableInfo
 
@@ -41,6 +43,7 @@ _EXACT_IN_DOUBLE = 1 << 53
 _BEYOND = 1 << 63
 _FLOAT = struct.Struct("f")
 _NUMBERS = {float, int}
+_LOGGED_AS = "__hybridq_tx"
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -68,19 +71,18 @@ class _Target:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one INSERT is run; `text` goes around the transaction's name, `epoch` is when."""
+    """How one INSERT is run: a statement that DuckDB has parsed; `epoch` is when."""
 
     targets: tuple[_Target, ...]
-    text: tuple[str, ...]
+    statement: duckdb.Statement
     parameters: int | frozenset[str]
     epoch: int
 
-    def sql(self, names: Sequence[str]) -> str:
-        """Return the statement that logs each index's key under its name of the transaction."""
-        pieces = [self.text[0]]
-        for name, after in zip(names, self.text[1:], strict=True):
-            pieces += (name, after)
-        return "".join(pieces)
+    def with_names(self, given: Any, names: Sequence[uuid.UUID]) -> Any:
+        """Return the statement's parameters: each index's name of the transaction is one, too."""
+        if isinstance(given, Mapping):
+            return {**given, **{_LOGGED_AS + str(i): name for i, name in enumerate(names)}}
+        return [*given, *names]
 
     def rows(self, given: Any) -> list[OneRow] | None:
         """Return the row of each index, None if one of them is not certain."""
@@ -136,10 +138,15 @@ def _plan(session: Host, write: Write, values: SingleValues) -> Plan | None:
     numbers = [at for at in used if isinstance(at, int)]
     if len(found) < len(targets) or (numbers and len(numbers) < len(used)):
         return None
+    parameters = max(numbers) + 1 if numbers else frozenset(map(str, used))
+    insert = write.text.rstrip().rstrip(";")
+    marks = _marks(insert, parameters, len(found))
+    if marks is None:
+        return None
     return Plan(
         targets=found,
-        text=_text(write.text.rstrip().rstrip(";"), [t.state for t in found]),
-        parameters=max(numbers) + 1 if numbers else frozenset(map(str, used)),
+        statement=_parsed(session, _text(insert, [t.state for t in found], marks)),
+        parameters=parameters,
         epoch=session.instance.epoch,
     )
 
@@ -157,23 +164,41 @@ def _target(state: IndexState, table: TableInfo, places: Mapping[str, int | str]
     return _Target(state, columns, places[spec.column.lower()])
 
 
-def _text(insert: str, states: Sequence[IndexState]) -> tuple[str, ...]:
-    """Return the statement, cut where the transactions are named."""
+def _marks(insert: str, parameters: int | frozenset[str], count: int) -> list[str] | None:
+    """Return how `count` more parameters are spelled, None if the spelling is mixed."""
+    if isinstance(parameters, frozenset):
+        return [f"${_LOGGED_AS}{i}" for i in range(count)]
+    spelled = {insert[p.start : p.end + 1] for p in lexical.placeholders(lexical.piece_of(insert))}
+    if all(mark[0] == "?" and not mark[1:].isdigit() for mark in spelled):
+        return ["?"] * count
+    if all(mark[0] == "$" for mark in spelled):
+        return [f"${parameters + 1 + i}" for i in range(count)]
+    return None
+
+
+def _parsed(session: Host, text: str) -> duckdb.Statement:
+    """Parse a statement once for all its rows: that is a tenth of the time one takes."""
+    (statement,) = session.duck.extract_statements(text)
+    return statement
+
+
+def _text(insert: str, states: Sequence[IndexState], marks: Sequence[str]) -> str:
+    """Return the statement that runs `insert` and logs the key for each index."""
     keys = [[quote(c.name) for c in s.spec.key_columns] for s in states]
     returned = ", ".join(key for names in keys for key in names)
     aliases = ", ".join(f"k{i}" for i in range(sum(map(len, keys))))
     # On a line of its own, so that positions in errors are those of the text but for the line.
-    pieces = [f"WITH __hybridq_row({aliases}) AS MATERIALIZED (\n{insert}\nRETURNING {returned})"]
+    text = f"WITH __hybridq_row({aliases}) AS MATERIALIZED (\n{insert}\nRETURNING {returned})"
     first = 0
     for i, (state, names) in enumerate(zip(states, keys, strict=True)):
         log = manifest.changes_table(state.name)
         chosen = ", ".join(f"k{first + j}" for j in range(len(names)))
         first += len(names)
         last = i == len(states) - 1
-        pieces[-1] += " " if last else f", __hybridq_log{i} AS MATERIALIZED ("
-        pieces[-1] += f"INSERT INTO {log} SELECT '"
-        pieces.append(f"'::UUID, {chosen} FROM __hybridq_row" + ("" if last else ")"))
-    return tuple(pieces)
+        text += " " if last else f", __hybridq_log{i} AS MATERIALIZED ("
+        text += f"INSERT INTO {log} SELECT {marks[i]}::UUID, {chosen} FROM __hybridq_row"
+        text += "" if last else ")"
+    return text
 
 
 # -- what is certain of the values ----------------------------------------------------
@@ -283,11 +308,12 @@ def _inside(
         return None
     for state in states:
         transaction.begin_write(state, session)
-    if session.instance.epoch != plan.epoch:
-        return None
+    with session.instance.lock:  # a rebuild that began before we took the index ends first
+        if session.instance.epoch != plan.epoch:
+            return None
     transaction.wrote = True
-    names = [str(transaction.log_name(state)) for state in states]
-    _run(session, plan.sql(names), given)
+    names = [transaction.log_name(state) for state in states]
+    _run(session, plan.statement, plan.with_names(given, names))
     for state, row in zip(states, rows, strict=True):
         transaction.record_row(state, row)
     return Result(None, [], rowcount=1)
@@ -311,7 +337,7 @@ def _alone(session: Host, plan: Plan, rows: Sequence[OneRow], given: Any) -> Res
             for state in states:
                 state.publishing = transaction
             try:
-                _run(session, plan.sql([str(name) for name in names]), given)
+                _run(session, plan.statement, plan.with_names(given, names))
             except duckdb.InterruptException:
                 raise  # nobody knows when it came: before the statement committed, or after
             except duckdb.Error:
@@ -327,5 +353,5 @@ def _alone(session: Host, plan: Plan, rows: Sequence[OneRow], given: Any) -> Res
     return Result(None, [], rowcount=1)
 
 
-def _run(session: Host, text: str, given: Any) -> None:
-    session.duck.execute(text, given).fetchall()
+def _run(session: Host, statement: duckdb.Statement, given: Any) -> None:
+    session.duck.execute(statement, given).fetchall()

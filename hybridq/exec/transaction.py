@@ -159,12 +159,12 @@ class Transaction:
         pin = self.pins.get(state.name)
         return pin is not None and pin.state is state and not self.has_dropped(state)
 
-    def log_name(self, state: IndexState) -> uuid.UUID:
-        """Return under what a write logs its one key itself, which it is about to do."""
+    def log_name(self, state: IndexState, keys: int = 1) -> uuid.UUID:
+        """Return under what a write logs its `keys` itself, which it is about to do."""
         pin = self.pins[state.name]
         if pin.tx is None:
             pin.tx = manifest.new_transaction()
-        pin.logged += 1
+        pin.logged += keys
         return pin.tx
 
     def sees(self, state: IndexState) -> bool:

@@ -14,8 +14,9 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from hybridq.arrow import pa
+from hybridq.arrow import pa, pc
 from hybridq.errors import Error
+from hybridq.exec.host import Host
 from hybridq.exec.result import Field, Row
 from hybridq.exec.transaction import Transaction
 from hybridq.index import maintain
@@ -166,36 +167,72 @@ _FIRST_UNCOMMITTED = 36_028_797_018_960_000
 class Inserted:
     """Rows that one statement of a transaction inserts: those with uncommitted row ids."""
 
-    def __init__(
-        self, duck: duckdb.DuckDBPyConnection, spec: IndexSpec, transaction: Transaction
-    ) -> None:
-        self._duck = duck
-        self._spec = spec
+    def __init__(self, session: Host, state: IndexState, transaction: Transaction) -> None:
+        self._session = session
+        self._state = state
+        self._transaction = transaction
         self._last = _FIRST_UNCOMMITTED - 1
         if transaction.explicit:  # it may have inserted before
-            row = duck.execute(
-                f"SELECT max(rowid) FROM {spec.table_name.sql()} WHERE rowid > {self._last}"
+            row = session.duck.execute(
+                f"SELECT max(rowid) FROM {state.spec.table_name.sql()} WHERE rowid > {self._last}"
             ).fetchall()[0]
             self._last = max(self._last, row[0] or 0)
 
     def rows(self, count: int) -> Captured | None:
-        """Return the rows inserted since, None if they are not `count`.
+        """Return the rows inserted since, None if they are not `count`; log their keys.
 
         Raises DataError for a vector that the index cannot hold.
         """
-        spec = self._spec
-        columns = maintain.row_columns(spec)
-        names = ", ".join(f"{expression} AS {name}" for expression, name in columns)
-        table = self._duck.sql(
-            f"SELECT {names}, {_check(spec)} AS bad FROM {spec.table_name.sql()} "
-            f"WHERE rowid > {self._last}"
-        ).to_arrow_table()
+        spec, duck = self._state.spec, self._session.duck
+        names = ", ".join(f"{self._read(e, n)} AS {n}" for e, n in maintain.row_columns(spec))
+        source = f"FROM {spec.table_name.sql()} WHERE rowid > {self._last}"
+        table = duck.sql(f"SELECT {names} {source}").to_arrow_table()
         if table.num_rows != count:
             return None
-        bad = table.column("bad")
-        if bad.null_count < table.num_rows:
-            check_table(self._duck, spec)
-        return Captured(plain_keys(table, spec), table.drop_columns(["bad"]), fresh=True)
+        if not _holds(spec, table):
+            check_table(duck, spec)
+        logged = self._session.at_home and self._may_log()
+        if logged and count:
+            tx = self._transaction.log_name(self._state, count)
+            maintain.log_rows(duck, spec, tx, source)
+        return Captured(plain_keys(table, spec), table, fresh=True, logged=logged)
+
+    def _may_log(self) -> bool:
+        """Tell whether the transaction's snapshot has the log that the index has now."""
+        instance, state = self._session.instance, self._state
+        # A rebuild that began before we took the index for writing ends before we get the lock.
+        with instance.lock:
+            return instance.index_named(state.name) is state and self._transaction.knows(state)
+
+    def _read(self, expression: str, name: str) -> str:
+        """Return how a column is read: vectors of a fixed length of floats as they are."""
+        spec = self._state.spec
+        table = self._session.describe(spec.table_name) if name == "v" else None
+        column = table.column(spec.column) if table is not None else None
+        plain = column is not None and column.type == f"FLOAT[{spec.dim}]"
+        return quote(spec.column) if plain else expression
+
+
+def _holds(spec: IndexSpec, table: pa.Table) -> bool:
+    """Tell whether an index can hold the rows of a table, see `_check`."""
+    for i, column in enumerate(spec.columns):
+        reserved = reserved_value(column.type)
+        if reserved is not None:
+            values = table.column(f"c{i}")
+            if pc.any(pc.equal(values, pa.scalar(reserved, values.type))).as_py():
+                return False
+    return all(_vectors_fit(spec, vectors) for vectors in table.column("v").chunks)
+
+
+def _vectors_fit(spec: IndexSpec, vectors: pa.Array) -> bool:
+    present = vectors.drop_null() if vectors.null_count else vectors
+    if not pa.types.is_fixed_size_list(present.type):
+        if not (np.asarray(pc.list_value_length(present)) == spec.dim).all():
+            return False
+    elif len(present) and present.type.list_size != spec.dim:
+        return False
+    components = present.flatten()
+    return components.null_count == 0 and bool(np.isfinite(np.asarray(components)).all())
 
 
 def _check(spec: IndexSpec) -> str:

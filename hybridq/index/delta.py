@@ -26,7 +26,8 @@ from hybridq.index.ivf import (
     key_codes,
 )
 from hybridq.index.layout import Layout
-from hybridq.index.merge import Merge, memory_part
+from hybridq.index.memory import memory_part
+from hybridq.index.merge import Merge
 from hybridq.index.rows import Rows
 from hybridq.index.tail import FLAT_ROWS, OneRow, first_of, grown, grows
 from hybridq.progress import NoProgress
@@ -37,8 +38,11 @@ FLAT_PARTS = 3
 Where there are lists they wait until they have FLAT_ROWS rows together, at most.
 """
 
-RATIO = 4
-"""A part is merged with a younger one unless it has so many times its rows."""
+RATIO = 2
+"""A part in memory is merged with younger ones unless it has so many times their rows.
+
+Twice: a row is moved once each time that the part it is in doubles.
+"""
 
 AT_ONCE_ROWS = 8_192
 """Merges of up to so many rows are a matter of milliseconds: the writer does them."""

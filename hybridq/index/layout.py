@@ -16,6 +16,8 @@ from hybridq.nodes import Metric
 
 SAMPLE_ROWS = 8_192
 _SORTED_BY = 4
+_COUNTED_ROWS = 2_048
+_ROWS_PER_LIST = 16
 _CHUNK_ROWS = 16_384
 
 
@@ -55,8 +57,8 @@ class Layout:
         with_vector = np.flatnonzero(rows.valid)
         within = rows.keys[:, with_vector]
         self.centroids = centroids
-        order = np.lexsort([*within_lists(within, spec.key_count), labels])
-        self.vector_order: Int64s = order.astype(np.int64, copy=False)
+        nlist = len(centroids)
+        self.vector_order = in_lists(labels, within_lists(within, spec.key_count, nlist), nlist)
         self.labels = labels[self.vector_order]
         self.list_offsets = offsets_of(labels, len(centroids))
         self.row_order = np.concatenate(
@@ -104,16 +106,27 @@ def radii(
     return np.where(np.isfinite(radius), radius, np.inf).astype(np.float32)
 
 
-def within_lists(keys: Int64s, key_count: int) -> list[npt.NDArray[Any]]:
+def within_lists(keys: Int64s, key_count: int, nlist: int) -> list[npt.NDArray[Any]]:
     """Return the attributes that order the rows of a list, the first one last; `keys` (A, n).
 
-    Any order would do; equal values side by side let zones tell blocks apart. The fewer values an
-    attribute has, the longer are its runs.
+    Any order would do; equal values side by side let zones tell blocks apart, but for lists of a
+    few rows. The fewer values an attribute has, the longer are its runs.
     """
-    sample = keys[:, :: max(1, keys.shape[1] // SAMPLE_ROWS)]
+    if keys.shape[1] < _ROWS_PER_LIST * nlist:
+        return []
+    sample = keys[:, :: max(1, keys.shape[1] // _COUNTED_ROWS)]
     values = {i: len(np.unique(sample[i])) for i in range(key_count, len(sample))}
     ordered = sorted((i for i in values if values[i] > 1), key=values.__getitem__)
     return [keys[i] for i in reversed(ordered[:_SORTED_BY])]
+
+
+def in_lists(labels: npt.NDArray[np.int32], within: list[npt.NDArray[Any]], nlist: int) -> Int64s:
+    """Return the order (n,) of rows by list, and in lists by `within`, the first one last."""
+    if within:
+        return np.lexsort([*within, labels]).astype(np.int64, copy=False)
+    # Sixteen bits are sorted by radix.
+    narrow = labels.astype(np.uint16) if nlist <= 1 << 16 else labels
+    return np.argsort(narrow, kind="stable").astype(np.int64, copy=False)
 
 
 def ranks(keys: Int64s) -> Int64s:

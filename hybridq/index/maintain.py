@@ -147,6 +147,14 @@ def log_keys(duck: Duck, index: str, tx: uuid.UUID, keys: Sequence[pa.Array]) ->
         duck.unregister(_LOG_VIEW)
 
 
+def log_rows(duck: Duck, spec: IndexSpec, tx: uuid.UUID, source: str) -> None:
+    """Write the keys of the rows that `source`, a FROM clause, gives to the log of an index."""
+    keys = ", ".join(quote(c.name) for c in spec.key_columns)
+    duck.execute(
+        f"INSERT INTO {changes_table(spec.name)} SELECT '{tx}'::UUID, {keys} {source}"
+    ).fetchall()
+
+
 def apply_changes(
     duck: Duck, snapshot: Snapshot, keys: Sequence[pa.Array], version: int
 ) -> Snapshot:

@@ -18,24 +18,20 @@ import numpy as np
 import numpy.typing as npt
 
 from hybridq.arrow import pa
-from hybridq.index.codes import BLOCK, Codes, encode_part
+from hybridq.index.codes import BLOCK, Codes, empty_codes, encode_part
 from hybridq.index.columns import columns_of
 from hybridq.index.generation import Generation, spread_of
-from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part, all_live
-from hybridq.index.layout import offsets_of, radii, ranks, within_lists, zones_of
+from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part
+from hybridq.index.layout import in_lists, offsets_of, radii, ranks, within_lists
+from hybridq.index.memory import memory_part
 from hybridq.index.rows import Allocate
 from hybridq.index.stored import Content
-from hybridq.kernels import buckets
-from hybridq.kernels import zones as summaries
+from hybridq.kernels import moving
 from hybridq.progress import NoProgress, Progress
 from hybridq.storage.segment import ArraySource, Chunks
 
 _CHUNK_ROWS = 8_192
 _SPREAD_ROWS = 4_096
-_SORTED_ROWS = 16_384
-
-_ROWS_PER_LIST = 4
-"""With fewer rows, zones of lists say no more than those of blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +57,21 @@ class _Source:
         taken: Float32s = self.part.vectors[at]
         return taken
 
+    def move(self, rows: slice, places: Int64s, vectors: Float32s, codes: Codes | None) -> None:
+        """Write rows with a vector, and their codes, to `places` of a part in memory."""
+        at = self.positions[rows]
+        if self.part.unverified is not None:
+            self.part.unverified.check(at)
+        moving.move_floats(self.part.vectors, at, places, vectors)
+        if codes is None:
+            return
+        own, at = self.codes, self.coded[rows]
+        assert own is not None
+        moving.move_bytes_in_blocks(own.codes, at, places, codes.codes)
+        moving.move_floats_in_blocks(own.factors, at, places, codes.factors)
+        moving.move_bytes(own.fine, at, places, codes.fine)
+        moving.move_floats(own.fine_factors, at, places, codes.fine_factors)
+
 
 def _source(part: Part, generation: Generation) -> _Source:
     alive = part.live()
@@ -70,9 +81,8 @@ def _source(part: Part, generation: Generation) -> _Source:
         labels = np.zeros(len(positions), np.int32)
         return _Source(part, positions, rest, labels, None, positions, True, 0.0)
     if part.generation == generation.id and part.codes is not None:
-        lists = np.searchsorted(part.list_offsets, positions, "right") - 1
-        labels = lists.astype(np.int32)
-        return _Source(part, positions, rest, labels, part.codes, positions, False, part.spread)
+        found: npt.NDArray[np.int32] = _labels(part, positions)
+        return _Source(part, positions, rest, found, part.codes, positions, False, part.spread)
     labels = np.empty(len(positions), np.int32)
     for at in range(0, len(positions), _CHUNK_ROWS):
         chunk = part.vectors[positions[at : at + _CHUNK_ROWS]]
@@ -86,6 +96,15 @@ def _source(part: Part, generation: Generation) -> _Source:
     chunks = _chunks_of(part.vectors, positions)
     codes = encode_part(chunks, labels, generation.frame, part.spec.metric, NoProgress())
     return _Source(part, positions, rest, labels, codes, every, True, spread)
+
+
+def _labels(part: Part, positions: Int64s) -> npt.NDArray[np.int32]:
+    """Return the list of each of the rows."""
+    if len(positions) == part.n_vectors:
+        every = np.arange(len(part.list_offsets) - 1, dtype=np.int32)
+        return np.repeat(every, np.diff(part.list_offsets))
+    lists = np.searchsorted(part.list_offsets, positions, "right") - 1
+    return lists.astype(np.int32)
 
 
 def _chunks_of(vectors: Float32s, positions: Int64s) -> Iterator[Float32s]:
@@ -117,8 +136,8 @@ class Merge:
         self.n_vectors = len(labels)
         self._order = np.arange(self.n_vectors)
         if generation.coded:  # of a single list, any order will do
-            within = within_lists(keys[:, : self.n_vectors], spec.key_count)
-            self._order = np.lexsort([*within, labels]).astype(np.int64)
+            within = within_lists(keys[:, : self.n_vectors], spec.key_count, generation.nlist)
+            self._order = in_lists(labels, within, generation.nlist)
             for column in keys:
                 column[: self.n_vectors] = column[: self.n_vectors][self._order]
         self.keys = keys
@@ -279,14 +298,16 @@ class Merge:
 
     def part(self) -> Part:
         """Return the rows as a part in memory."""
+        vectors = np.empty((self.n_vectors, self.spec.dim), np.float32)
         codes = None
         if self.generation.coded:
-            codes = Codes(**{name: _whole(a) for name, a in self._code_arrays().items()})
-        vectors = np.empty((self.n_vectors, self.spec.dim), np.float32)
-        at = 0
-        for chunk in self.vectors():
-            vectors[at : at + len(chunk)] = chunk
-            at += len(chunk)
+            codes = empty_codes(self.generation.frame, self.n_vectors)
+        for s, start in zip(self._sources, self._starts, strict=False):
+            for at in range(0, len(s.positions), _CHUNK_ROWS):
+                chunk = slice(at, at + _CHUNK_ROWS)
+                self._progress.advance(len(s.positions[chunk]))  # raises where it was cancelled
+                places = self._inverse[start:][: len(s.positions)][chunk]
+                s.move(chunk, places, vectors, codes)
         return memory_part(
             self.spec,
             self.generation,
@@ -299,64 +320,6 @@ class Merge:
             codes=codes,
             spread=self.spread,
         )
-
-
-def memory_part(
-    spec: IndexSpec,
-    generation: Generation,
-    *,
-    vectors: Float32s,
-    keys: Int64s,
-    dictionaries: tuple[pa.Array | None, ...],
-    list_offsets: Int64s,
-    list_radius: npt.NDArray[np.float32],
-    row_hash: npt.NDArray[np.uint64],
-    codes: Codes | None,
-    spread: float,
-) -> Part:
-    """Return a part of arrays in memory."""
-    rows = keys.shape[1]
-    zones = list_zones = np.empty((len(keys), 0, summaries.FIELDS), np.int64)
-    more: dict[str, Any] = {}
-    if codes is not None and rows >= _SORTED_ROWS:
-        # As a segment has them; smaller parts are scanned as fast without.
-        permutations = np.argsort(keys, axis=1, kind="stable").astype(np.int64, copy=False)
-        numbers, bounds = buckets.make_buckets(keys, permutations)
-        more = {"permutations": permutations, "buckets": numbers, "bucket_bounds": bounds}
-    if codes is not None:
-        zones = zones_of(keys, np.append(np.arange(0, rows, BLOCK), rows))
-        if rows >= _ROWS_PER_LIST * generation.nlist:
-            list_zones = zones_of(keys, list_offsets)
-    return Part(
-        spec=spec,
-        vectors=vectors,
-        keys=keys,
-        dictionaries=dictionaries,
-        centroids=generation.centroids,
-        list_offsets=list_offsets,
-        list_radius=list_radius,
-        tie=ranks(keys[: spec.key_count]),
-        row_hash=row_hash,
-        alive=all_live(rows),
-        ladder=generation.ladder,
-        codes=codes,
-        generation=generation.id,
-        spread=spread,
-        zones=zones,
-        list_zones=list_zones,
-        **more,
-    )
-
-
-def _whole(source: ArraySource) -> npt.NDArray[Any]:
-    if not isinstance(source, Chunks):
-        return source
-    out = np.empty(source.shape, source.dtype)
-    at = 0
-    for part in source.parts:
-        out[at : at + len(part)] = part
-        at += len(part)
-    return out
 
 
 # -- rows, to be laid out anew -----------------------------------------------------

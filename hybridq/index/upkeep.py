@@ -28,6 +28,8 @@ DELTA_ROWS = 1 << 18
 LOG_ROWS = 1 << 18
 """Keys in the change log before it is trimmed: they are read again at the next open."""
 
+_SEGMENT_RATIO = 4
+_ROWS_TO_SPLIT = 4
 _DEAD_SHARE = 0.25
 _DEAD_ROWS = 1_000
 _OUTGROWN = 4
@@ -118,7 +120,7 @@ def _taken_in(
     chosen: list[Part] = []
     total = sum(map(live, young))
     for part in sorted(stored, key=live):
-        if live(part) >= RATIO * total or not fits([*chosen, part, *young], memory_bytes):
+        if live(part) >= _SEGMENT_RATIO * total or not fits([*chosen, part, *young], memory_bytes):
             break
         chosen.append(part)
         total += live(part)
@@ -156,7 +158,7 @@ def drifted(snapshot: Snapshot) -> str | None:
     rows = sum(p.n_vectors * live(p) // max(1, p.rows) for p in snapshot.parts)
     if rows < MIN_ROWS_FOR_LISTS and not (spec.nlist or 0) > generation.nlist:
         return None
-    wants_more = spec.nlist is None or generation.nlist < min(spec.nlist, rows // RATIO)
+    wants_more = spec.nlist is None or generation.nlist < min(spec.nlist, rows // _ROWS_TO_SPLIT)
     if wants_more and rows >= _OUTGROWN * max(trained.rows, MIN_ROWS_FOR_LISTS // _OUTGROWN):
         return "rows outgrew the lists"
     if not generation.coded or trained.rows == 0:

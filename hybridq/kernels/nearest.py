@@ -90,7 +90,10 @@ def nearest(
             )
             for v in range(nlist - at, BLOCK):
                 scores[at + v] = np.float32(np.inf)
-            for c in range(at, at + BLOCK):
+            word = at_most(scores, at, float(lowest))
+            while word != 0:
+                c = at + trailing_zeros(word)
+                word &= word - np.uint64(1)
                 if scores[c] < lowest:
                     lowest = scores[c]
                     first = c

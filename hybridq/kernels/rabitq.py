@@ -40,6 +40,7 @@ from hybridq.kernels._jit import (
     strict_kernel,
 )
 from hybridq.kernels.distance import COSINE, IP, L2
+from hybridq.kernels.hadamard import transform
 
 Float32s = npt.NDArray[np.float32]
 Int32s = npt.NDArray[np.int32]
@@ -94,15 +95,7 @@ def rotate(signs: Float32s, x: Float32s) -> None:
         for j in range(size):
             x[j] *= signs[turn, j]
         start = 0 if turn % 2 == 0 else size - window
-        half = 1
-        while half < window:
-            for block in range(start, start + window, 2 * half):
-                for j in range(block, block + half):
-                    a = x[j]
-                    b = x[j + half]
-                    x[j] = a + b
-                    x[j + half] = a - b
-            half *= 2
+        transform(x, start, window)
         for j in range(start, start + window):
             x[j] *= scale
 
