@@ -17,13 +17,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 import hybridq
-from hybridq.kernels import coded, distance, scan
+from bench.brackets import INSIDE, bracket_kernels
 
 DIM = 128
 TEXT = "SELECT id, v <-> ? AS d FROM items WHERE price < ? ORDER BY d LIMIT 10"
@@ -36,8 +35,6 @@ if len(sys.argv) > 1:
     con.execute(sys.argv[2], [np.ones(128, np.float32), 5000]).fetchall()
 print(time.process_time())
 """
-
-inside = 0
 
 
 def main() -> None:
@@ -96,35 +93,17 @@ def overhead(
     con: hybridq.Connection, count: int, value: Callable[[int], int]
 ) -> tuple[float, float]:
     """Return the least and the median µs outside kernels."""
-    global inside
     queries = np.random.default_rng(1).standard_normal((64, DIM)).astype(np.float32)
     spent = []
     for i in range(count + 64):
         parameters = [queries[i % 64], value(i)]
-        inside = 0
+        INSIDE.ns = 0
         start = time.perf_counter_ns()
         con.execute(TEXT, parameters).fetchall()
-        spent.append((time.perf_counter_ns() - start - inside) / 1e3)
+        spent.append((time.perf_counter_ns() - start - INSIDE.ns) / 1e3)
     return min(spent[64:]), float(np.median(spent[64:]))
 
 
-def bracketed(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*arguments: Any) -> Any:
-        global inside
-        start = time.perf_counter_ns()
-        result = kernel(*arguments)
-        inside += time.perf_counter_ns() - start
-        return result
-
-    return call
-
-
 if __name__ == "__main__":
-    for module, names in (
-        (scan, ("probe", "gather")),
-        (coded, ("probe_coded",)),
-        (distance, ("coarse",)),
-    ):
-        for name in names:
-            setattr(module, name, bracketed(getattr(module, name)))
+    bracket_kernels()
     main()
