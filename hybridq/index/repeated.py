@@ -14,7 +14,7 @@ import numpy as np
 from hybridq.index.hits import Hits, merge
 from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
 from hybridq.index.programs import Program
-from hybridq.index.scans import Effort, rule_of, stopping, tables_of
+from hybridq.index.scans import Effort, Order, rule_of, stopping, tables_of
 from hybridq.kernels import coded, merging, scan
 
 _Arrays: TypeAlias = tuple[Float32s, Int64s, Int64s, Int64s]
@@ -22,16 +22,6 @@ _Arrays: TypeAlias = tuple[Float32s, Int64s, Int64s, Int64s]
 
 _NO_LADDER = np.empty(0, np.float64)
 _INFINITE = float("inf")
-
-
-class _Order:
-    """The lists that the parts of one generation are visited in; none is known at `count` 0."""
-
-    __slots__ = ("count", "lists")
-
-    def __init__(self, nlist: int) -> None:
-        self.lists = np.empty(nlist + 1, np.int64)
-        self.count = 0
 
 
 class _Coded:
@@ -42,10 +32,10 @@ class _Coded:
         "_tables",
     )
 
-    def __init__(self, part: Part, k: int, order: _Order, out: _Arrays) -> None:
+    def __init__(self, part: Part, k: int, order: Order, out: _Arrays) -> None:
         self._part, self._k, self._order = part, k, order
         self._metric, self._nlist, self._counters = int(part.spec.metric), part.nlist, out[3]
-        self._found = (order.lists, *out)
+        self._found = (*order.arrays, *out)
 
     def aim(self, program: Program, effort: Effort) -> bool:
         rule = rule_of(self._part, self._k, effort)
@@ -115,14 +105,16 @@ class RepeatedScan:
         self._starts = np.arange(len(parts)) * k
         self._runs = np.empty((2, len(parts)), np.int64)
         tie, counters = np.empty(k, np.int64), np.zeros(scan.COUNTERS, np.int64)
-        orders: dict[str, _Order] = {}
+        orders: dict[str, Order] = {}
         self._scans: list[tuple[int, _Coded | _Flat]] = []
         for i, part in enumerate(parts):
             most = min(k, part.n_vectors)
             run = slice(i * k, i * k + most)
             out = self._distance[run], tie[:most], self._position[run], counters
             if part.codes is not None:
-                order = orders.setdefault(part.generation, _Order(part.nlist))
+                if part.generation not in orders:
+                    orders[part.generation] = Order(part)
+                order = orders[part.generation]
                 self._scans.append((i, _Coded(part, most, order, out)))
             elif most:
                 self._scans.append((i, _Flat(part, most, out)))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hybridq.index.ivf import Part
 from hybridq.index.programs import Program
 from hybridq.index.recall import epsilon_for
-from hybridq.kernels import scan
+from hybridq.kernels import scan, tables
 
 
 def _no_ladder() -> npt.NDArray[np.float64]:
@@ -60,6 +60,28 @@ class Rule:
     least: npt.NDArray[np.float64] = field(default_factory=_no_ladder)
     enough: float = 0.0
     gamma: float = 0.0
+
+
+class Order:
+    """The lists that parts of one generation are visited in, and what the codes make of a query.
+
+    The first part that is scanned leaves both for the others; with `count` 0 none was.
+    """
+
+    __slots__ = ("arrays", "count", "lists")
+
+    def __init__(self, part: Part) -> None:
+        assert part.codes is not None
+        size = part.codes.signs.shape[1]
+        self.count = 0
+        self.lists = np.empty(part.nlist + 1, np.int64)
+        self.arrays = (
+            self.lists,
+            np.empty(size, np.float32),
+            np.empty((size // 4, tables.PATTERNS), np.uint8),
+            np.empty(part.spec.dim, np.float32),
+            np.empty(1, np.float64),
+        )
 
 
 def rule_of(part: Part, k: int, effort: Effort) -> Rule:

@@ -16,7 +16,7 @@ from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, SortColumn, sort_ties
 from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
 from hybridq.index.programs import Program
-from hybridq.index.scans import Effort, Out, Rule, rule_of, stopping, tables_of
+from hybridq.index.scans import Effort, Order, Out, Rule, rule_of, stopping, tables_of
 from hybridq.index.selectivity import ranges
 from hybridq.kernels import coded, distance, scan, select, sieve
 from hybridq.nodes import Metric
@@ -98,7 +98,7 @@ def scan_parts(
     k-th distance so far are left alone.
     """
     found: list[tuple[Float32s, Int64s]] = []
-    orders: dict[str, _Order] = {}
+    orders: dict[str, Order] = {}
     nearest = np.empty(0, np.float32)
     for part, program in zip(parts, programs, strict=True):
         k = min(search.k, part.n_vectors)
@@ -132,20 +132,12 @@ def scan_parts(
     return found
 
 
-@dataclass(slots=True)
-class _Order:
-    """The lists that the first part of a generation was visited in, the first `count` of them."""
-
-    lists: Int64s
-    count: int
-
-
 def _scan(
     part: Part,
     program: Program,
     search: Search,
     effort: Effort,
-    orders: dict[str, _Order],
+    orders: dict[str, Order],
     out: Out,
     *,
     within: bool,
@@ -157,7 +149,7 @@ def _scan(
     filled = -1
     if known is not None or (part.codes is not None and rule.minimum < nlist):
         if known is None:
-            order = _Order(np.empty(nlist + 1, np.int64), 0)
+            order = Order(part)
             filled = _probe_coded(part, program, search, rule, order, out)
             if filled >= 0 and not order.lists[nlist]:
                 order.count = int(out.counters[scan.LISTS_VISITED])
@@ -177,7 +169,7 @@ def _scan(
 
 
 def _probe_coded(
-    part: Part, program: Program, search: Search, rule: Rule, order: _Order, out: Out
+    part: Part, program: Program, search: Search, rule: Rule, order: Order, out: Out
 ) -> int:
     arguments = (
         *tables_of(part, program),
@@ -186,7 +178,7 @@ def _probe_coded(
         *stopping(rule),
         search.k,
         order.count,
-        order.lists,
+        *order.arrays,
         out.distance,
         out.tie,
         out.position,

@@ -35,7 +35,9 @@ from hybridq.kernels._jit import (
     in_u16_2d,
     in_u64,
     out_f32,
+    out_f64,
     out_i64,
+    out_u8_2d,
 )
 from hybridq.kernels.buckets import SPAN_FIELDS, fill_spans, span_count
 from hybridq.kernels.distance import COSINE, IP, fast_dot, fast_squared_l2, squared_norm
@@ -44,7 +46,7 @@ from hybridq.kernels.predicate import INTERVALS, MAX_DEPTH
 from hybridq.kernels.rabitq import LARGEST_SCORE, turn_one
 from hybridq.kernels.rerank import RUN, read_vectors, score_of
 from hybridq.kernels.sieve import DONE, FULL, sieve_lists
-from hybridq.kernels.tables import MIDDLE, PATTERNS, split_query
+from hybridq.kernels.tables import MIDDLE, split_query
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
@@ -67,7 +69,8 @@ _FOUND = 1024
     *(in_i64_2d, in_i64_3d, in_i64_3d, in_u64, in_i64_2d, in_i64, in_i64, in_u64),
     *(in_u16_2d, in_i64_3d, in_i64),
     *(f32, boolean, in_f64, in_f64, in_f64, f64, f64, f64, i64, i64, f64),
-    *(i64, i64, out_i64, out_f32, out_i64, out_i64, out_i64),
+    *(i64, i64, out_i64, out_f32, out_u8_2d, out_f32, out_f64),
+    *(out_f32, out_i64, out_i64, out_i64),
     returns=i64,
     checked=False,
 )
@@ -111,6 +114,10 @@ def probe_coded(
     k: int,
     given: int,
     order: Int64s,
+    turned: Float32s,
+    tables: Uint8s,
+    unit: Float32s,
+    step_of: Float64s,
     out_distance: Float32s,
     out_tie: Int64s,
     out_position: Int64s,
@@ -144,6 +151,9 @@ def probe_coded(
         and the lists are left in `order` (nlist + 1,), as many as were visited, one that the zones
         ruled out as ~list; the last entry is 1 if all lists were to be visited that may hold a
         row. For the others the first `given` entries are visited, all of them and nothing else.
+    turned, tables, unit, step_of
+        (D,), (D / 4, PATTERNS), (d,), (1,): the query as the codes and as the centroids compare it,
+        left there for the parts that follow.
 
     Notes
     -----
@@ -155,18 +165,25 @@ def probe_coded(
     size = signs.shape[1]
     nlist = centroids.shape[0]
     query_square = squared_norm(query)
-    length = 1.0
-    if metric == COSINE:
-        length = np.sqrt(query_square)
-    # -- the query, rotated, as floats and as tables of sums
-    turned = np.empty(size, np.float32)
-    as_table = query.reshape(1, dim)
-    turn_one(as_table, 0, length, centre, signs, turned)
-    tables = np.empty((size // 4, PATTERNS), np.uint8)
-    step = split_query(turned, tables)
-    unit = np.empty(dim, np.float32)
-    for j in range(dim):
-        unit[j] = np.float32(np.float64(query[j]) / length)
+    offset = np.float64(0.0)
+    if given == 0:
+        length = 1.0
+        if metric == COSINE:
+            length = np.sqrt(query_square)
+        # -- the query, rotated, as floats and as tables of sums
+        as_table = query.reshape(1, dim)
+        turn_one(as_table, 0, length, centre, signs, turned)
+        step_of[0] = split_query(turned, tables)
+        for j in range(dim):
+            unit[j] = np.float32(np.float64(query[j]) / length)
+            if metric == IP:
+                offset -= np.float64(unit[j]) * np.float64(centre[j])
+            else:
+                difference = np.float64(unit[j]) - np.float64(centre[j])
+                offset += difference * difference
+        if not abs(offset) < LARGEST_SCORE:
+            return -1
+    step = step_of[0]
     middle = step * MIDDLE * size
     # -- scratch
     sums = np.empty(BLOCK, np.uint16)
@@ -183,15 +200,6 @@ def probe_coded(
     largest = score_of(metric, np.float64(radius)) if radius < np.inf else np.inf
     # -- the coarse step: all centroids by their sign bits, the best of them exactly
     rough = np.empty(list_codes.shape[0] * BLOCK, np.float32)
-    offset = np.float64(0.0)
-    for j in range(dim):
-        if metric == IP:
-            offset -= np.float64(unit[j]) * np.float64(centre[j])
-        else:
-            difference = np.float64(unit[j]) - np.float64(centre[j])
-            offset += difference * difference
-    if not abs(offset) < LARGEST_SCORE:
-        return -1
     taken = np.zeros(nlist, np.uint8)
     order_score = np.empty(nlist, np.float32)
     if given == 0:

@@ -5,6 +5,7 @@ from hypothesis import given
 
 from hybridq.index.codes import encode_part, frame_of
 from hybridq.kernels import coded, scan, sieve, zones
+from hybridq.kernels import tables as tables_of_sums
 from hybridq.kernels.distance import COSINE, IP, L2
 from hybridq.nodes import Metric
 from hybridq.progress import NoProgress
@@ -92,6 +93,10 @@ def run(
         k,
         0,
         np.empty(len(table.offsets), np.int64),
+        np.empty(codes.signs.shape[1], np.float32),
+        np.empty((codes.signs.shape[1] // 4, tables_of_sums.PATTERNS), np.uint8),
+        np.empty(len(table.query), np.float32),
+        np.empty(1, np.float64),
         distance,
         tie,
         position,
