@@ -36,7 +36,7 @@ _ROWS_AT_ONCE = 16_384
 def epsilon_for(target: float | None) -> float:
     """Return the deviations of a code's score that a scan allows for a target recall.
 
-    Chosen so that codes lose about `LOST_BY_CODES` of what the target allows to lose.
+    Chosen so that codes lose about a tenth of what the target allows to lose.
     """
     wanted = 1.0 if target is None else target
     at = min(bisect.bisect_left(_RECALLS, wanted), len(_RECALLS) - 1)

@@ -48,7 +48,7 @@ class _Coded:
         order, lists = self._order, self._order.count
         within = (*self._tables, radius, inclusive)
         if lists:
-            rule = _NO_LADDER, _NO_LADDER, _NO_LADDER, 0.0, 0.0, 1.0, lists
+            rule = _NO_LADDER, _NO_LADDER, _NO_LADDER, 0.0, 0.0, 0.0, 1.0, lists
             rest: tuple[Any, ...] = (*rule, *self._rest, lists, *self._found)
             return coded.probe_coded(self._metric, query, *within, *rest)
         self._counters[scan.LISTS_VISITED] = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +49,8 @@ class Out:
 class Rule:
     """Where a scan stops: lists at least and at most, the ladder, gamma, the estimated share.
 
-    `epsilon` are the deviations that codes are allowed; `least` and `enough` are the ladder's.
+    `epsilon` are the deviations that codes are allowed; `least`, `enough` and `expected` lists
+    are the ladder's.
     """
 
     minimum: int
@@ -59,6 +61,7 @@ class Rule:
     lists: npt.NDArray[np.float64] = field(default_factory=_no_ladder)
     least: npt.NDArray[np.float64] = field(default_factory=_no_ladder)
     enough: float = 0.0
+    expected: float = 0.0
     gamma: float = 0.0
 
 
@@ -100,6 +103,7 @@ def rule_of(part: Part, k: int, effort: Effort) -> Rule:
         rungs = part.ladder.for_query(k, target)
         rule.shares, rule.lists = rungs.shares, rungs.lists
         rule.least, rule.enough = rungs.least, rungs.enough
+        rule.expected = math.exp(part.ladder.at(k, target, math.log(rule.share)))
         rule.gamma = part.ladder.gamma
     return rule
 
@@ -139,6 +143,7 @@ def stopping(rule: Rule) -> tuple[Any, ...]:
         rule.lists,
         rule.least,
         rule.enough,
+        rule.expected,
         rule.gamma,
         rule.share,
         rule.minimum,

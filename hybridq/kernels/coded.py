@@ -41,7 +41,7 @@ from hybridq.kernels._jit import (
 )
 from hybridq.kernels.buckets import SPAN_FIELDS, fill_spans, span_count
 from hybridq.kernels.distance import COSINE, IP, fast_dot, fast_squared_l2, squared_norm
-from hybridq.kernels.lists import SAMPLE, lists_needed, score_centroids
+from hybridq.kernels.lists import SAMPLE, score_centroids
 from hybridq.kernels.predicate import INTERVALS, MAX_DEPTH
 from hybridq.kernels.rabitq import LARGEST_SCORE, turn_one
 from hybridq.kernels.rerank import RUN, read_vectors, score_of
@@ -58,6 +58,9 @@ Uint64s = npt.NDArray[np.uint64]
 _CHUNK_LISTS = 32
 """Lists, at least, that are put in order at a time."""
 
+_IN_ORDER = 4
+"""So many times the lists that are expected to be visited are put in order first."""
+
 _FOUND = 1024
 """Rows, at least, that there is room for while they may be among the k nearest."""
 
@@ -68,7 +71,7 @@ _FOUND = 1024
     *(in_u8_3d, in_f32_3d, in_u8_2d, in_f32_2d),
     *(in_i64_2d, in_i64_3d, in_i64_3d, in_u64, in_i64_2d, in_i64, in_i64, in_u64),
     *(in_u16_2d, in_i64_3d, in_i64),
-    *(f32, boolean, in_f64, in_f64, in_f64, f64, f64, f64, i64, i64, f64),
+    *(f32, boolean, in_f64, in_f64, in_f64, f64, f64, f64, f64, i64, i64, f64),
     *(i64, i64, out_i64, out_f32, out_u8_2d, out_f32, out_f64),
     *(out_f32, out_i64, out_i64, out_i64),
     returns=i64,
@@ -106,6 +109,7 @@ def probe_coded(
     ladder_lists: Float64s,
     ladder_least: Float64s,
     enough: float,
+    expected: float,
     gamma: float,
     global_share: float,
     min_lists: int,
@@ -141,6 +145,9 @@ def probe_coded(
         share so far. Where so few of the rows in the nearest lists pass that they tell nothing of
         where passing rows are, it stops when it has come as far as `enough`; with 0, all lists are
         visited that may hold some.
+    expected
+        Lists that scans visit on average. Several times as many are put in order at once, by their
+        distance: which are the nearest is only known roughly before.
     max_lists
         With fewer than nlist, another way to the answer is known, that costs as much as to scan so
         many lists. The scan gives up as soon as it would have to look everywhere, or at more.
@@ -214,10 +221,7 @@ def probe_coded(
             order_score[i] = np.float32(fast_squared_l2(unit, centroids, order[i]))
         if not order_score[i] < np.inf:
             order_score[i] = np.float32(np.inf)
-    chunk = max(_CHUNK_LISTS, 2 * min_lists)
-    if ladder_share.shape[0] > 0:
-        expected = lists_needed(global_share, ladder_share, ladder_lists, 0.0, global_share)
-        chunk = max(chunk, int(min(2.0 * expected, 1.0 * nlist)))
+    chunk = max(_CHUNK_LISTS, _IN_ORDER * min_lists, int(min(_IN_ORDER * expected, 1.0 * nlist)))
     if nlist <= BLOCK:
         chunk = nlist
     spare = np.empty(2 * SAMPLE, np.float32)

@@ -85,6 +85,7 @@ def run(
         radius,
         False,
         *rule,
+        0.0,
         0.5,
         1.0,
         len(table.offsets) if min_lists is None else min_lists,
