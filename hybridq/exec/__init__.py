@@ -1,0 +1,3 @@
+from hybridq import lazy
+
+__getattr__ = lazy.submodules(__name__)
