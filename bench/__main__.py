@@ -114,10 +114,8 @@ def _peers(text: str) -> list[str]:
 
 def _result(text: str) -> Path:
     """A path, or the name of a file in bench/results."""
-    path = Path(text)
-    if path.suffix != ".jsonl" and "/" not in text:
-        return RESULTS / f"{text}.jsonl"
-    return path
+    path = Path(text if text.endswith(".jsonl") else f"{text}.jsonl")
+    return path if "/" in text or path.name == text else RESULTS / path
 
 
 def main(words: list[str] | None = None) -> int:

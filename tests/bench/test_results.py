@@ -1,13 +1,14 @@
 """Result files, their comparison, reports, and the trend's judgement."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from bench import compare, results, trend
-from bench.__main__ import main
-from bench.results import ResultError, Writer
+from bench.__main__ import _result, main
+from bench.results import RESULTS, ResultError, Writer
 
 HEAD = results.head({"k": 10, "recall": 0.95}, {"small": 400})
 
@@ -167,3 +168,16 @@ def test_what_is_not_known_is_named(words, text, capsys):
 def test_json_lines_are_whole_lines(tmp_path):
     path = write(tmp_path / "a.jsonl", line("x", {}))
     assert [json.loads(n)["kind"] for n in path.read_text().splitlines()] == ["head", "search"]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("mine", RESULTS / "mine.jsonl"),
+        ("mine.jsonl", Path("mine.jsonl")),
+        ("some/mine", Path("some/mine.jsonl")),
+        ("some/mine.jsonl", Path("some/mine.jsonl")),
+    ],
+)
+def test_result_files_are_named_with_or_without_their_ending(given, meant):
+    assert _result(given) == meant
