@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hybridq.index.ivf import Float32s, Int64s
+from hybridq.index.ladder import Doubles
 from hybridq.nodes import Metric
 
-Doubles: TypeAlias = npt.NDArray[np.float64]
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Tables: TypeAlias = tuple[Doubles, Doubles, Doubles, Doubles]
 """`lists`, `least`, `enough` and `visits` of a `Ladder`."""
