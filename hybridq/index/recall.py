@@ -74,20 +74,9 @@ def calibrate(
 ) -> Ladder:
     """Return the ladder of an index; `labels` (n,) is the list of each row of `vectors` (n, d)."""
     count, nlist = len(vectors), len(centroids)
-    ks = np.array(KS, np.int64)
-    targets = np.array(TARGETS)
     if nlist <= 1 or count < 2:
-        none = np.zeros((len(ks), len(targets), 1))
-        return Ladder(
-            ks=ks,
-            targets=targets,
-            shares=np.zeros(1),
-            lists=none,
-            least=none,
-            enough=none,
-            visits=none,
-            gamma=GAMMA,
-        )
+        none = np.zeros((len(KS), len(TARGETS), 1))
+        return _ladder(np.zeros(1), (none, none, none, none))
     generator = np.random.default_rng(1)
     step = max(1, -(-count // _MAX_ROWS))
     rows, row_lists = vectors[::step], labels[::step]
@@ -112,16 +101,19 @@ def calibrate(
     if metric is not Metric.IP:
         far = Far(rows, queries, nearest, centroids, visits, steps, metric)
     tables = fit(Found(row_lists, nearest, visits, steps), seen, far)
-    known, tables = _extended(np.log(shares), tables, count, nlist)
-    lists, least, enough, expected = tables
+    return _ladder(*_extended(np.log(shares), tables, count, nlist))
+
+
+def _ladder(log_shares: Doubles, tables: Tables) -> Ladder:
+    lists, least, enough, visits = tables
     return Ladder(
-        ks=ks,
-        targets=targets,
-        shares=known,
+        ks=np.array(KS, np.int64),
+        targets=np.array(TARGETS),
+        shares=log_shares,
         lists=lists,
         least=least,
         enough=enough,
-        visits=expected,
+        visits=visits,
         gamma=GAMMA,
     )
 

@@ -7,14 +7,14 @@ the rows found) is made once, which saves as much work as it is to scan a few li
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from hybridq.index.hits import Hits, merge
 from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
 from hybridq.index.programs import Program
-from hybridq.index.scans import Effort, Order, rule_of, stopping, tables_of
+from hybridq.index.scans import Effort, Order, Rule, rule_of, stopping, tables_of
 from hybridq.kernels import coded, merging, scan
 
 _Arrays: TypeAlias = tuple[Float32s, Int64s, Int64s, Int64s]
@@ -28,7 +28,17 @@ class _Coded:
     """The scan of a coded part: by its own rule, or in the lists that those before it were."""
 
     __slots__ = (
-        *("_counters", "_found", "_k", "_metric", "_nlist", "_order", "_own", "_part", "_rest"),
+        *(
+            "_counters",
+            "_following",
+            "_found",
+            "_k",
+            "_metric",
+            "_nlist",
+            "_order",
+            "_own",
+            "_part",
+        ),
         "_tables",
     )
 
@@ -41,15 +51,17 @@ class _Coded:
         rule = rule_of(self._part, self._k, effort)
         self._tables = tables_of(self._part, program)
         self._own = (*stopping(rule), self._k, 0, *self._found)
-        self._rest = (self._nlist, rule.epsilon, self._k)
+        # A part that follows another visits the lists that one did, all of them.
+        self._following = stopping(
+            Rule(minimum=self._nlist, maximum=self._nlist, epsilon=rule.epsilon)
+        )
         return rule.minimum < self._nlist
 
     def __call__(self, query: Float32s, radius: float, inclusive: bool) -> int:
         order, lists = self._order, self._order.count
         within = (*self._tables, radius, inclusive)
         if lists:
-            rule = _NO_LADDER, _NO_LADDER, _NO_LADDER, 0.0, 0.0, 0.0, 1.0, lists
-            rest: tuple[Any, ...] = (*rule, *self._rest, lists, *self._found)
+            rest = (*self._following, self._k, lists, *self._found)
             return coded.probe_coded(self._metric, query, *within, *rest)
         self._counters[scan.LISTS_VISITED] = 0
         filled = coded.probe_coded(self._metric, query, *within, *self._own)

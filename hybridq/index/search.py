@@ -155,7 +155,7 @@ def _scan(
                 order.count = int(out.counters[scan.LISTS_VISITED])
                 orders[part.generation] = order
         else:
-            exactly = Rule(minimum=known.count, maximum=nlist, epsilon=rule.epsilon)
+            exactly = Rule(minimum=nlist, maximum=nlist, epsilon=rule.epsilon)
             filled = _probe_coded(part, program, search, exactly, known, out)
         if filled == sieve.GAVE_UP:
             return filled
