@@ -18,7 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -230,47 +231,66 @@ def stream(data: Dataset, folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def delta(data: Dataset, folder: Path) -> dict[str, float]:
-    """Milliseconds of a search over segments and a full delta, and over the same rows merged."""
-    path = folder / "built.duckdb"
-    with hybridq.connect(path) as con:
-        ours = con.check_open().instance
-        most = min(upkeep.DELTA_ROWS, upkeep.DELTA_BYTES // (4 * DIM)) * 15 // 16
-        con.execute("SELECT * FROM hybridq_merge('items_v')").fetchall()
-        state = ours.index_named("items_v")
-        assert state is not None
-        first, left, sizes = 30_000_000, most, []
-        # Batches of many sizes: as many parts as a delta may have.
-        while left > 0:
-            count = min(left, max(1, left * 3 // 5))
-            sizes.append(count)
-            left -= count
-        for count in sizes:
-            at = first % (len(data.vectors) - count)
-            con.register("source", arrow(data, at, at + count, first))
-            con.execute("INSERT INTO items SELECT * FROM source")
-            first += count
-        ours.merger.wait()
-        parts = len(state.snapshot.parts)
-        out: dict[str, float] = {"delta_rows": state.snapshot.delta_rows, "parts": parts}
-        full = [_median(con, data, text) for text in SEARCHES]
-        con.execute("SELECT * FROM hybridq_merge('items_v')").fetchall()
-        merged = [_median(con, data, text) for text in SEARCHES]
-        for name, a, b in zip(("plain", "filtered"), full, merged, strict=True):
+    """Milliseconds of a search over segments and a full delta, and over the same rows merged.
+
+    Two databases of the same rows take turns: what else the machine does meets both.
+    """
+    texts = dict(zip(("plain", "filtered"), SEARCHES, strict=True))
+    with _copied(folder, "full") as full, _copied(folder, "merged") as merged:
+        out: dict[str, float] = {}
+        for con in (full, merged):
+            out |= _fill_delta(con, data)
+        merged.execute("SELECT * FROM hybridq_merge('items_v')").fetchall()
+        for name, text in texts.items():
+            a, b = _medians((full, merged), data, text)
             out |= {f"{name}_delta_ms": a, f"{name}_merged_ms": b, f"{name}_ratio": a / b}
-        con.execute("DELETE FROM items WHERE id >= 10000000")
-        ours.merger.wait()
-    return out
+        return out
 
 
-def _median(con: Any, data: Dataset, text: str) -> float:
-    """Median over queries of their best of five: other processes hold the core now and then."""
-    taken = np.full((5, 200), np.inf)
+@contextmanager
+def _copied(folder: Path, name: str) -> Iterator[Any]:
+    """Open a copy of the database that was built, for a while."""
+    path = folder / f"{name}.duckdb"
+    shutil.copy(folder / "built.duckdb", path)
+    segments = path.with_name(f"{path.name}.hybridq")
+    shutil.copytree(folder / "built.duckdb.hybridq", segments)
+    try:
+        with hybridq.connect(path) as con:
+            yield con
+    finally:
+        path.unlink()
+        shutil.rmtree(segments)
+
+
+def _fill_delta(con: Any, data: Dataset) -> dict[str, float]:
+    ours = con.check_open().instance
+    con.execute("SELECT * FROM hybridq_merge('items_v')").fetchall()
+    state = ours.index_named("items_v")
+    assert state is not None
+    first = 30_000_000
+    left = min(upkeep.DELTA_ROWS, upkeep.DELTA_BYTES // (4 * DIM)) * 15 // 16
+    while left > 0:
+        # Batches of many sizes: as many parts as a delta may have.
+        count = min(left, max(1, left * 3 // 5))
+        at = first % (len(data.vectors) - count)
+        con.register("source", arrow(data, at, at + count, first))
+        con.execute("INSERT INTO items SELECT * FROM source")
+        first += count
+        left -= count
+    ours.merger.wait()
+    return {"delta_rows": state.snapshot.delta_rows, "parts": len(state.snapshot.parts)}
+
+
+def _medians(connections: Sequence[Any], data: Dataset, text: str) -> list[float]:
+    """Medians over queries of their best of seven, in milliseconds; the connections take turns."""
+    taken = np.full((7, len(connections), 200), np.inf)
     for turn in taken:
-        for i, query in enumerate(data.queries[:200]):
-            began = time.perf_counter()
-            con.execute(text, [query]).fetchall()
-            turn[i] = time.perf_counter() - began
-    return float(np.median(taken.min(axis=0))) * 1e3
+        for seconds, con in zip(turn, connections, strict=True):
+            for i, query in enumerate(data.queries[:200]):
+                began = time.perf_counter()
+                con.execute(text, [query]).fetchall()
+                seconds[i] = time.perf_counter() - began
+    return [float(m) for m in np.median(taken.min(axis=0), axis=1) * 1e3]
 
 
 def main() -> None:
