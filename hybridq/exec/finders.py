@@ -1,12 +1,15 @@
 """How the rows of a statement that comes again are found: by what no query vector changes.
 
-`lasting` serves values of the WHERE that come again with it, `Afresh` values that are new: they are
-bound and planned as always, and all else of the statement is at hand.
+`Finders` serve one statement on one snapshot: values of the WHERE that come again with it, and new
+ones, which are bound and planned as always while all else of the statement is at hand. What was
+settled for values holds on newer snapshots, too, as long as their largest part is the same one.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from hybridq.exec.bind import BoundTopK
@@ -14,13 +17,15 @@ from hybridq.exec.decide import decide
 from hybridq.exec.executor import effort_of, positions_of
 from hybridq.exec.host import named_values
 from hybridq.exec.output import covered
-from hybridq.exec.prepare import Finder, Prepared
+from hybridq.exec.prepare import Finder
 from hybridq.exec.result import Row
-from hybridq.exec.where import bind_tests, tests_of
+from hybridq.exec.where import Where, bind_tests, carried, tests_of
 from hybridq.index.counters import Counters
-from hybridq.index.hits import Hits, merge
+from hybridq.index.hits import merge
 from hybridq.index.ivf import Float32s, Int64s, Snapshot
+from hybridq.index.programs import Program
 from hybridq.index.repeated import RepeatedScan
+from hybridq.index.scans import Effort
 from hybridq.index.search import Search, gather_part, scan_parts
 from hybridq.plan.cost import UnitCosts
 from hybridq.plan.physical import Decision, Fused, Prefilter
@@ -28,6 +33,9 @@ from hybridq.settings import Settings
 
 MOST_POSITIONS = 1 << 16
 """Positions, at most, that are kept for one WHERE."""
+
+_GROWN = 1.25
+"""With so many times the rows, or a part of them, plans are chosen anew."""
 
 
 class _Uncounted(Counters):
@@ -42,82 +50,111 @@ class _Uncounted(Counters):
 _UNCOUNTED = _Uncounted()
 
 
-def lasting(bound: BoundTopK, plan: Fused | Prefilter) -> tuple[Finder | None, int]:
-    """Return how to find the rows for these values, and how many positions that keeps."""
-    snapshot, programs, k, limit = bound.snapshot, bound.programs, bound.search.k, bound.limit
-    if isinstance(plan, Prefilter):
-        chosen = _positions(bound, plan)
-        kept = 0 if chosen is None else sum(map(len, chosen))
-        return None if chosen is None else _gathers(bound, chosen), kept
-    if plan.target is None:
-        return None, 0  # threads may share it
-    effort = effort_of(plan)
-    scan = RepeatedScan(snapshot, k, limit)
-    if scan.aim(programs, effort):
-        return _scans(bound.prepared, snapshot, scan), 0
+@dataclass(slots=True)
+class Settled:
+    """What some values of a WHERE came to on a snapshot with the parts `uids`, and the plan.
 
-    def scan_all(query: Float32s) -> list[Row] | None:
-        search = Search(query=query, k=k)
-        found = scan_parts(snapshot.parts, programs, search, _UNCOUNTED, effort)
-        hits = None if found is None else merge(snapshot, found, k)
-        return None if hits is None else _rows(bound.prepared, snapshot, hits, limit)
+    `positions` are those of passing rows that a plan asks for, per version of a part.
+    """
 
-    return scan_all, 0
+    where: Where
+    plan: Fused | Prefilter
+    uids: tuple[int, ...]
+    positions: dict[tuple[int, int], Int64s] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many positions are kept."""
+        return sum(map(len, self.positions.values()))
 
 
-def _positions(bound: BoundTopK, plan: Prefilter) -> list[Int64s] | None:
-    if plan.estimated_rows > MOST_POSITIONS:
-        return None
-    pairs = zip(bound.snapshot.parts, bound.programs, strict=True)
-    return [positions_of(part, program, plan.source) for part, program in pairs]
-
-
-def _rows(prepared: Prepared, snapshot: Snapshot, hits: Hits, limit: int) -> list[Row] | None:
-    return None if len(hits) < limit else covered(prepared, snapshot, hits.cut(0, limit))
-
-
-def _gathers(bound: BoundTopK, chosen: Sequence[Int64s]) -> Finder:
-    prepared, snapshot, k, limit = bound.prepared, bound.snapshot, bound.search.k, bound.limit
-
-    def find(query: Float32s) -> list[Row] | None:
-        search = Search(query=query, k=k)
-        pairs = zip(snapshot.parts, chosen, strict=True)
-        found = [gather_part(part, here, search, _UNCOUNTED) for part, here in pairs]
-        return _rows(prepared, snapshot, merge(snapshot, found, k), limit)
-
-    return find
-
-
-def _scans(prepared: Prepared, snapshot: Snapshot, scan: RepeatedScan) -> Finder:
-    def find(query: Float32s) -> list[Row] | None:
-        hits = scan(query)
-        return None if hits is None else covered(prepared, snapshot, hits)
-
-    return find
-
-
-class Afresh:
-    """Binds and plans one statement, on one snapshot and with one setting, for new values."""
+class Finders:
+    """Finds the rows of one statement, on one snapshot and with one setting."""
 
     def __init__(self, bound: BoundTopK, settings: Settings, unit: UnitCosts) -> None:
-        self._prepared, self._snapshot = bound.prepared, bound.snapshot
-        self._k, self._limit, self._conjuncts = bound.search.k, bound.limit, bound.conjuncts
+        self.snapshot = bound.snapshot
+        self._prepared, self._conjuncts = bound.prepared, bound.conjuncts
+        self._k, self._limit = bound.search.k, bound.limit
         self._settings, self._unit = settings, unit
-        self._tests = tests_of(self._snapshot, self._conjuncts)
-        self._scan = RepeatedScan(self._snapshot, self._k, self._limit)
-        self._find = _scans(self._prepared, self._snapshot, self._scan)
+        self._tests = tests_of(self.snapshot, self._conjuncts)
+        self._rows = self.snapshot.live_rows
+        self._once: tuple[RepeatedScan, Finder] | None = None
+
+    def on(self, snapshot: Snapshot) -> Finders | None:
+        """Return finders on a newer snapshot, None if its plans may be others."""
+        old = self.snapshot
+        same = snapshot.parts[0].uid == old.parts[0].uid and snapshot.generation is old.generation
+        rows, planned = snapshot.live_rows, self._rows
+        if (
+            not same
+            or not planned / _GROWN <= rows <= planned * _GROWN
+            or any(part.unverified is not None for part in snapshot.parts)
+        ):
+            return None
+        other = copy.copy(self)
+        other.snapshot, other._once = snapshot, None
+        return other
+
+    # -- values that came before --------------------------------------------------
+
+    def settle(self, where: Where, plan: Fused | Prefilter) -> Settled:
+        """Keep what values came to, on this snapshot."""
+        return Settled(where, plan, tuple(part.uid for part in self.snapshot.parts))
+
+    def carried(self, settled: Settled, parameters: list[Any]) -> Settled | None:
+        """Return what was settled on an older snapshot for this one; None if DuckDB is asked."""
+        where = carried(
+            settled.where,
+            settled.uids,
+            self.snapshot,
+            self._conjuncts,
+            named_values(parameters) if self._conjuncts else {},
+            collated=self._prepared.table.collated,
+        )
+        if where is None:
+            return None
+        new = self.settle(where, settled.plan)
+        new.positions = settled.positions
+        return new
+
+    def lasting(self, settled: Settled) -> Finder | None:
+        """Return how to find the rows for values, from now on."""
+        plan, programs = settled.plan, settled.where.programs
+        if isinstance(plan, Prefilter):
+            chosen = self._chosen(settled, plan)
+            return None if chosen is None else self._gathers(chosen)
+        if plan.target is None:
+            return None  # threads may share it
+        scan = RepeatedScan(self.snapshot, self._k, self._limit)
+        if scan.aim(programs, effort_of(plan)):
+            return self._scans(scan)
+        return self._scans_all(programs, effort_of(plan))
+
+    def _chosen(self, settled: Settled, plan: Prefilter) -> list[Int64s] | None:
+        if plan.estimated_rows > MOST_POSITIONS:
+            return None
+        before, settled.positions = settled.positions, {}
+        for part, program in zip(self.snapshot.parts, settled.where.programs, strict=True):
+            version = part.uid, part.dead  # rows die, and none comes to life
+            known = before.get(version)
+            settled.positions[version] = (
+                positions_of(part, program, plan.source) if known is None else known
+            )
+        return [*settled.positions.values()]
+
+    # -- new values -----------------------------------------------------------------
 
     def bind(self, query: Float32s, parameters: list[Any]) -> tuple[BoundTopK, Decision] | None:
         """Bind to a vector and values, and choose a plan; None where DuckDB must be asked."""
         if self._tests is None:
             return None
         values = named_values(parameters)
-        where = bind_tests(self._snapshot, self._tests, values)
+        where = bind_tests(self.snapshot, self._tests, values)
         if where is None:
             return None
         bound = BoundTopK(
             self._prepared,
-            self._snapshot,
+            self.snapshot,
             Search(query=query, k=self._k),
             self._limit,
             0,
@@ -127,13 +164,54 @@ class Afresh:
         )
         return bound, decide(bound, self._settings, self._unit)
 
-    def finder(self, bound: BoundTopK, decision: Decision) -> Finder | None:
+    def once(self, bound: BoundTopK, decision: Decision) -> Finder | None:
         """Return how to find the rows this once."""
         match decision.plan:
             case Fused(target=target) as plan if target is not None:
-                return self._find if self._scan.aim(bound.programs, effort_of(plan)) else None
+                if self._once is None:
+                    scan = RepeatedScan(self.snapshot, self._k, self._limit)
+                    self._once = scan, self._scans(scan)
+                scan, find = self._once
+                return find if scan.aim(bound.programs, effort_of(plan)) else None
             case Prefilter() as plan:
-                chosen = _positions(bound, plan)
-                return None if chosen is None else _gathers(bound, chosen)
+                chosen = self._chosen(self.settle(bound.where, plan), plan)
+                return None if chosen is None else self._gathers(chosen)
             case _:
                 return None
+
+    # -- ways to find them ----------------------------------------------------------
+
+    def _scans(self, scan: RepeatedScan) -> Finder:
+        prepared, snapshot = self._prepared, self.snapshot
+
+        def find(query: Float32s) -> list[Row] | None:
+            hits = scan(query)
+            return None if hits is None else covered(prepared, snapshot, hits)
+
+        return find
+
+    def _scans_all(self, programs: Sequence[Program], effort: Effort) -> Finder:
+        parts, k = self.snapshot.parts, self._k
+
+        def find(query: Float32s) -> list[Row] | None:
+            search = Search(query=query, k=k)
+            found = scan_parts(parts, programs, search, _UNCOUNTED, effort)
+            return None if found is None else self._nearest(found)
+
+        return find
+
+    def _gathers(self, chosen: Sequence[Int64s]) -> Finder:
+        parts, k = self.snapshot.parts, self._k
+
+        def find(query: Float32s) -> list[Row] | None:
+            search = Search(query=query, k=k)
+            pairs = zip(parts, chosen, strict=True)
+            return self._nearest([gather_part(p, rows, search, _UNCOUNTED) for p, rows in pairs])
+
+        return find
+
+    def _nearest(self, found: Sequence[tuple[Float32s, Int64s]]) -> list[Row] | None:
+        hits = merge(self.snapshot, found, self._k)
+        if len(hits) < self._limit:
+            return None
+        return covered(self._prepared, self.snapshot, hits.cut(0, self._limit))

@@ -16,7 +16,7 @@ from hybridq.exec.values import count_of
 from hybridq.exec.where import Wheres
 from hybridq.index.attributes import Kind
 from hybridq.index.hits import SortColumn
-from hybridq.index.ivf import Float32s, IndexSpec
+from hybridq.index.ivf import Float32s, IndexSpec, Snapshot
 from hybridq.index.state import IndexState
 from hybridq.nodes import (
     ColumnItem,
@@ -38,7 +38,7 @@ from hybridq.sql import lexical
 from hybridq.storage.manifest import TableInfo
 
 if TYPE_CHECKING:
-    from hybridq.exec.finders import Afresh
+    from hybridq.exec.finders import Finders, Settled
 
 _FUNCTION = {
     Metric.L2: "l2_distance",
@@ -103,10 +103,10 @@ Finder: TypeAlias = Callable[[Float32s], list[Row] | None]
 class Again:
     """What the last runs of one prepared statement settled; `reset` when it no longer holds.
 
-    `valid_for` is all that the answer depends on beside parameters; the vector, of dimension `dim`,
-    is parameter `vector_at` of `count`, the values of the WHERE are those `where_at`. `known` has,
-    by these values, how to find the rows; `once` are values that came but once, and `afresh` serves
-    new ones. `positions` counts rows that are kept by position.
+    `valid_for` is all that the answer depends on beside parameters and the snapshot, which is that
+    of `finders`; the vector, of dimension `dim`, is parameter `vector_at` of `count`, the values of
+    the WHERE are those `where_at`. By these values, `known` has how to find the rows in this
+    snapshot, `settled` what holds in newer ones, too; `once` are values that came but once.
     """
 
     valid_for: tuple[object, ...] = ()
@@ -116,18 +116,29 @@ class Again:
     count: int = 0
     vector_at: int = 0
     where_at: tuple[int, ...] = ()
+    finders: Finders | None = None
     known: dict[Any, Finder] = field(default_factory=dict)
+    settled: dict[Any, Settled] = field(default_factory=dict)
     once: set[Any] = field(default_factory=set)
-    afresh: Afresh | None = None
-    positions: int = 0
 
     def reset(self) -> None:
         """Forget everything."""
         self.valid_for = ()
+        self.finders = None
         self.known.clear()
+        self.settled.clear()
         self.once.clear()
-        self.afresh = None
-        self.positions = 0
+
+    def follow(self, snapshot: Snapshot) -> Finders | None:
+        """Go on with a newer snapshot; None, and all is forgotten, if plans may be others there."""
+        finders = self.finders
+        if finders is None or finders.snapshot is snapshot:
+            return finders
+        self.finders = finders.on(snapshot)
+        if self.finders is None:
+            self.reset()
+        self.known.clear()
+        return self.finders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,23 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from hybridq.conditions import Conjunct
+from hybridq.conditions import Conjunct, Expression, Truth
+from hybridq.index.attributes import AttributeType
 from hybridq.index.bitmaps import Bitmap
-from hybridq.index.ivf import Int64s, Snapshot
-from hybridq.index.programs import Evaluator, Program, Test, assemble, bind_condition, test_of
+from hybridq.index.ivf import IndexSpec, Int64s, Part, Snapshot
+from hybridq.index.programs import (
+    UNKNOWN,
+    Evaluator,
+    Program,
+    Test,
+    assemble,
+    bind_condition,
+    test_of,
+)
 from hybridq.index.selectivity import Selectivity, selectivity, share_among
 from hybridq.index.verdicts import Verdict, join
 from hybridq.plan.physical import Decision
@@ -116,6 +125,21 @@ def bind_where(
     collated: bool,
 ) -> Where:
     """Return which rows of each part pass the conjuncts that compile, and the other conjuncts."""
+    verdicts, opaque = _verdicts(snapshot, conjuncts, parameters, evaluator, collated=collated)
+    programs = tuple(assemble(verdict) for verdict in verdicts)
+    known = selectivity(snapshot.parts[0], programs[0])
+    return Where(programs, verdicts, opaque, known)
+
+
+def _verdicts(
+    snapshot: Snapshot,
+    conjuncts: Sequence[Conjunct],
+    parameters: Mapping[str, Any],
+    evaluator: Evaluator,
+    *,
+    collated: bool,
+) -> tuple[tuple[Verdict, ...], tuple[Conjunct, ...]]:
+    """Return a verdict per part, and the conjuncts that are not in it."""
     columns: list[list[Verdict]] = []
     opaque: list[Conjunct] = []
     for conjunct in conjuncts:
@@ -127,10 +151,60 @@ def bind_where(
         else:
             columns.append(found)
     parts = range(len(snapshot.parts))
-    verdicts = tuple(join(True, [found[i] for found in columns]) for i in parts)
-    programs = tuple(assemble(verdict) for verdict in verdicts)
-    known = selectivity(snapshot.parts[0], programs[0])
-    return Where(programs, verdicts, tuple(opaque), known)
+    joined = tuple(join(True, [found[i] for found in columns]) for i in parts)
+    return joined, tuple(opaque)
+
+
+class _NoOne:
+    """Evaluates nothing."""
+
+    def condition(self, expression: Expression) -> Any:
+        return UNKNOWN
+
+    def constant(self, text: str, kind: AttributeType) -> Any:
+        return UNKNOWN
+
+    def over_values(
+        self, position: int, expression: Expression, truth: Truth, parts: Sequence[Part]
+    ) -> list[Verdict] | None:
+        return None
+
+
+def carried(
+    where: Where,
+    uids: Sequence[int],
+    snapshot: Snapshot,
+    conjuncts: Sequence[Conjunct],
+    parameters: Mapping[str, Any],
+    *,
+    collated: bool,
+) -> Where | None:
+    """Return a WHERE that was bound for the parts `uids`, for those of a newer snapshot.
+
+    Its first part is the same one. None if DuckDB must be asked about a new part.
+    """
+    known = dict(zip(uids, zip(where.programs, where.verdicts, strict=True), strict=True))
+    fresh = tuple(part for part in snapshot.parts if part.uid not in known)
+    if fresh:
+        spec = snapshot.spec
+        if any(_has_dictionary(spec, column) for c in conjuncts for column in c.columns):
+            new = replace(snapshot, parts=fresh)
+            verdicts, opaque = _verdicts(new, conjuncts, parameters, _NoOne(), collated=collated)
+            if opaque:
+                return None
+            found = [(assemble(verdict), verdict) for verdict in verdicts]
+        else:
+            # Keys mean the same in every part.
+            found = [(where.programs[0], where.verdicts[0])] * len(fresh)
+        known.update(zip((part.uid for part in fresh), found, strict=True))
+    both = [known[part.uid] for part in snapshot.parts]
+    programs, verdicts = zip(*both, strict=True)
+    return Where(programs, verdicts, (), where.selectivity)
+
+
+def _has_dictionary(spec: IndexSpec, column: str) -> bool:
+    position = spec.position_of(column)
+    return position is None or spec.columns[position].type.has_dictionary
 
 
 def tests_of(snapshot: Snapshot, conjuncts: Sequence[Conjunct]) -> list[Test] | None:

@@ -269,3 +269,90 @@ def test_statements_kept_let_go_of_snapshots_that_were_replaced(con):
     con.execute(other, [np.zeros(DIM, np.float32)]).fetchall()
     gc.collect()
     assert old() is None
+
+
+CONDITIONS = {
+    "price IS NOT NULL": [()],
+    "price < ?": [(5,), (1,)],
+    "name = ?": [("n1",), ("new7",), ("nobody",)],
+    "name LIKE 'n%' AND price >= ?": [(7,)],
+    "name IN (?, 'n3') OR ok": [("new3",)],
+    "price = ? AND name > ?": [(3, "n2"), (4, "new")],
+    "rate >= ?": [(0.5,)],
+}
+
+
+@pytest.mark.parametrize("plan", ["fused", "prefilter", "auto"])
+def test_what_was_settled_is_carried_over_commits(plan):
+    """Statements that come again and again between commits and merges, as if each were new."""
+    generator = np.random.default_rng(7)
+
+    def vector():
+        return generator.standard_normal(DIM).astype(np.float32)
+
+    def insert(con, rows):
+        names = [f"n{i % 5}" if i % 3 else f"new{i % 9}" for i in rows]
+        given = [
+            [i, i % 20, (i % 8) / 4 - 1, i % 3 == 0, name, vector().tolist()]
+            for i, name in zip(rows, names, strict=True)
+        ]
+        con.executemany("INSERT INTO t VALUES (?, ?, ?, ?, ?, ?)", given)
+
+    with hybridq.connect() as con:
+        con.execute(
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, price INTEGER, rate DOUBLE, "
+            "ok BOOLEAN, name VARCHAR, v FLOAT[4])"
+        )
+        insert(con, range(3000))
+        con.execute("CREATE INDEX i ON t USING ann (v)")
+        con.execute(f"SET plan = '{plan}'")
+        statements = [
+            (f"SELECT id, v <-> ? AS d FROM t WHERE {where} ORDER BY d LIMIT 6", values)
+            for where, several in CONDITIONS.items()
+            for values in several
+        ]
+        statements.append(("SELECT id, name, v <-> ? AS d FROM t ORDER BY d LIMIT 6", ()))
+        changes = [
+            lambda: insert(con, range(3000, 3010)),
+            lambda: insert(con, range(4000, 4900)),
+            lambda: con.execute("DELETE FROM t WHERE id % 7 = 3"),
+            lambda: con.execute("UPDATE t SET name = 'new3', price = 3 WHERE id % 11 = 5"),
+            lambda: insert(con, [9000]),
+            lambda: con.execute("UPDATE t SET v = NULL WHERE id % 13 = 4"),
+            lambda: con.execute("CALL hybridq_merge('i')"),
+            lambda: insert(con, range(5000, 5300)),
+            lambda: con.execute("DELETE FROM t WHERE id < 2500"),
+            lambda: insert(con, range(6000, 6040)),
+            lambda: con.execute("INSERT OR REPLACE INTO t SELECT * FROM t WHERE price = 3"),
+        ]
+        for turn, change in enumerate([lambda: None, *changes]):
+            change()
+            for number, (text, values) in enumerate(statements):
+                for _ in range(1 + turn % 3):
+                    query = vector()
+                    rows = con.execute(text, [query, *values]).fetchall()
+                    expected = con.execute(f"{text} -- {turn}", [query, *values]).fetchall()
+                    assert rows == expected, (turn, number)
+                if plan == "prefilter":
+                    brute = text.replace("v <-> ?", "l2_distance(v, ?::FLOAT[4])")
+                    exact = con.execute(f"FROM ({brute}) SELECT * LIMIT 6", [query, *values])
+                    assert [row[-1] for row in rows] == pytest.approx(
+                        [row[-1] for row in exact.fetchall()], rel=1e-5
+                    )
+
+
+def test_a_commit_does_not_send_statements_the_long_way(con, monkeypatch):
+    con.execute("SET plan = 'fused'")
+    text = "SELECT id, v <-> ? AS d FROM t WHERE name = ? AND price < ? ORDER BY d LIMIT 3"
+    parameters = [np.zeros(DIM, np.float32), "n1", 9]
+    con.execute("SET recall = 0.95")
+    for _ in range(3):
+        con.execute(text, parameters).fetchall()
+    con.execute("INSERT INTO t VALUES (5000, 1, 0, true, 'n1', [0, 0, 0, 0])")
+
+    def long_way(*_):
+        raise AssertionError("it went the long way")
+
+    session = con.check_open()
+    monkeypatch.setattr(session, "run_statement", long_way)
+    assert con.execute(text, parameters).fetchall()[0] == (5000, 0.0)
