@@ -9,18 +9,19 @@ An index is published by replacing `IndexState.snapshot`, one reference assignme
 
 from __future__ import annotations
 
-import itertools
 import logging
 import shutil
 import tempfile
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 
 from hybridq import definition, extensions
+from hybridq.builder import Builder
 from hybridq.errors import DamagedError, Error, OperationalError, ProgrammingError
 from hybridq.functions import Functions
 from hybridq.index import maintain
@@ -34,9 +35,9 @@ from hybridq.nodes import CreateIndex
 from hybridq.pipelines import StoredObjects
 from hybridq.plan.calibration import calibrated
 from hybridq.plan.cost import REFERENCE
-from hybridq.progress import NoProgress, Progress
+from hybridq.progress import Cancellable, NoProgress, Progress
 from hybridq.recovery import Recovery
-from hybridq.segments import Store, build_index, recalibrate, remove_leftovers
+from hybridq.segments import Store, recalibrate, remove_leftovers
 from hybridq.storage import manifest, signature
 from hybridq.storage.database import open_duckdb
 from hybridq.storage.files import OsFiles
@@ -45,6 +46,7 @@ from hybridq.storage.manifest import TableInfo
 log = logging.getLogger(__name__)
 
 MEMORY = ":memory:"
+_WAIT_FOR_WRITERS_SECONDS = 5.0
 _open: dict[str, Instance] = {}
 _open_lock = threading.Lock()
 
@@ -92,8 +94,8 @@ class Instance:
         self.locks = TableLocks()
         self.indexes: dict[str, IndexState] = {}
         self.unusable: dict[str, IndexSpec] = {}
-        self._builds = itertools.count(1)
         self.epoch = 0
+        self.commits = 0
         self.notices: list[str] = []
         self.unit = REFERENCE
         self.calibrated = False
@@ -109,6 +111,7 @@ class Instance:
             self.directory = Path(path + ".hybridq")
         self.store = Store(self.duck, OsFiles(), self.directory, self.lock)
         self.merger = Merger(self, read_only=read_only)
+        self.builder = Builder(self)
         self.objects = StoredObjects(self.duck, read_only=read_only)
         self.functions = Functions(self.duck, self.objects)
         try:
@@ -218,13 +221,18 @@ class Instance:
         duck: duckdb.DuckDBPyConnection,
         node: CreateIndex,
         table: TableInfo,
-        progress: Progress,
+        progress: Cancellable,
     ) -> None:
         """Build an index over the committed rows of a table."""
         name = node.name if node.name is not None else f"{table.name}_{node.column}_ann"
-        if self.index_named(name) is not None:
-            if node.if_not_exists:
+        with self.builder.naming(name, progress.check):
+            if self.index_named(name) is not None and node.if_not_exists:
                 return
+            self._refuse_taken(duck, name)
+            self.builder.build(definition.new_spec(duck, node, table, name), progress)
+
+    def _refuse_taken(self, duck: duckdb.DuckDBPyConnection, name: str) -> None:
+        if self.index_named(name) is not None:
             raise ProgrammingError(
                 f'index "{name}" already exists', hint="DROP INDEX it, or use IF NOT EXISTS"
             )
@@ -239,54 +247,36 @@ class Instance:
         )
         if taken is not None and taken[0]:
             raise ProgrammingError(f'index "{name}" already exists', hint="choose another name")
-        spec = definition.new_spec(duck, node, table, name)
-        with self.lock:
-            self._build(duck, spec, progress)
-            self.epoch += 1
-
-    def _build(self, duck: duckdb.DuckDBPyConnection, spec: IndexSpec, progress: Progress) -> None:
-        old = manifest.segments(duck, spec.name) if manifest.version(duck) is not None else []
-        part, generation = build_index(duck, spec, self.store, progress)
-        # No version comes twice, for an index dropped and made again neither.
-        version = next(self._builds) << 32
-        snapshot = Snapshot(spec=spec, parts=(part,), version=version, generation=generation)
-        self.indexes[spec.name.lower()] = IndexState(spec=spec, snapshot=snapshot, version=version)
-        self.unusable.pop(spec.name.lower(), None)
-        self.store.remove([row.segment for row in old])
-
-    def _rebuild(self, spec: IndexSpec) -> None:
-        with self.duck.cursor() as cursor:
-            self._build(cursor, spec, NoProgress())
 
     def rebuild_damaged(self, state: IndexState) -> None:
         """Build a damaged index anew, unless someone writes its table: then it waits."""
-        with state.merging, self.lock:
+        progress = Cancellable(NoProgress())
+        with self.builder.naming(state.name, progress.check):
             if self.index_named(state.name) is state and state.writer is None:
-                self._rebuild(state.spec)
-                self.epoch += 1
+                self.builder.build(
+                    state.spec, progress, old=state, timeout_seconds=_WAIT_FOR_WRITERS_SECONDS
+                )
 
-    def reindex(self, name: str, progress: Progress) -> None:
+    def reindex(self, name: str, progress: Cancellable, timeout_seconds: float) -> None:
         """Rebuild an index from its table."""
-        state = self.index_named(name)
-        unusable = self.unusable.get(name.lower())
-        if unusable is not None:
-            with self.lock:
-                self._rebuild(unusable)
-                self.epoch += 1
-            return
-        if state is None:
-            known = ", ".join(sorted(s.name for s in self.indexes.values())) or "none"
-            raise ProgrammingError(
-                f'vector index "{name}" does not exist', hint=f"vector indexes: {known}"
+        with self.builder.naming(name, progress.check):
+            state, unusable = self.index_named(name), self.unusable.get(name.lower())
+            spec = unusable if state is None else state.spec
+            if spec is None:
+                known = ", ".join(sorted(s.name for s in self.indexes.values())) or "none"
+                raise ProgrammingError(
+                    f'vector index "{name}" does not exist', hint=f"vector indexes: {known}"
+                )
+            self.builder.build(
+                spec, progress, old=state, timeout_seconds=timeout_seconds, check=progress.check
             )
-        with state.merging, self.lock, self.duck.cursor() as cursor:
-            state.refuse_busy("rebuilt")
-            self._build(cursor, state.spec, progress)
-            self.epoch += 1
+        self.merger.wake()
 
     def drop_index(self, duck: duckdb.DuckDBPyConnection, state: IndexState) -> None:
         """Drop an index: from the manifest, then its files."""
         with state.merging, self.lock:
+            current = self.index_named(state.name)
+            state = state if current is None else current  # it may have been rebuilt meanwhile
             # Its log may have uncommitted keys, which would not commit without their table.
             state.refuse_busy("dropped")
             manifest.remove_index(duck, state.name)
@@ -352,12 +342,20 @@ class Instance:
         snapshot = fold(state.snapshot, change, version, state.busy)
         return Prepared(state, snapshot, version, tx, rows)
 
+    def log(
+        self, duck: duckdb.DuckDBPyConnection, state: IndexState, change: Change
+    ) -> Callable[[], None]:
+        """Log a change in the caller's transaction; return what publishes it."""
+        prepared = self.prepare(duck, state, change)
+        return lambda: self.publish(prepared)
+
     def publish(self, prepared: Prepared) -> None:
         """Show a committed change."""
         state = prepared.state
         state.snapshot = prepared.snapshot
         state.version = prepared.version
         state.published.append(prepared.tx)
+        self.commits += 1
         state.logged_rows += prepared.rows
         self.merger.changed(state)
 

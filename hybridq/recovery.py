@@ -22,7 +22,7 @@ from hybridq.index.delta import fold
 from hybridq.index.ivf import IndexSpec, Snapshot
 from hybridq.index.state import IndexState
 from hybridq.progress import NoProgress
-from hybridq.segments import Store, build_index, load_parts
+from hybridq.segments import Store, build_segment, load_parts, name_segment
 from hybridq.storage import manifest
 from hybridq.storage.manifest import IndexRow
 
@@ -183,7 +183,14 @@ class Recovery:
         )
 
     def _rebuild(self, spec: IndexSpec) -> None:
-        with self._store.duck.cursor() as cursor:
-            part, generation = build_index(cursor, spec, self._store, NoProgress())
+        with self._store.transaction() as cursor:
+            part, generation = build_segment(cursor, spec, self._store, NoProgress(), total=None)
+            try:
+                name_segment(cursor, part)
+                cursor.execute("COMMIT")
+            except BaseException:
+                assert part.segment is not None
+                self._store.remove([part.segment])
+                raise
         snapshot = Snapshot(spec=spec, parts=(part,), version=0, generation=generation)
         self._found.indexes[spec.name.lower()] = IndexState(spec=spec, snapshot=snapshot)

@@ -66,32 +66,31 @@ class Store:
                 self.files.remove(self.directory / name)
 
 
-def build_index(
-    duck: Duck, spec: IndexSpec, store: Store, progress: Progress
+def build_segment(
+    duck: Duck, spec: IndexSpec, store: Store, progress: Progress, *, total: int | None
 ) -> tuple[Part, Generation]:
-    """Build an index from its table, as one segment; a failure leaves no file."""
+    """Write the rows of a table, about `total`, as the segment of a new index.
+
+    The manifest does not name it yet; a failure leaves no file.
+    """
     path = store.new_path(spec)
-    total = manifest.first_row(duck, f"SELECT count(*) FROM {spec.table_name.sql()}")
     try:
         # Closed at once on an error: an open result would block the connection.
         with contextlib.closing(maintain.read_rows(duck, maintain.rows_query(spec))) as rows:
-            build_segment_file(
-                spec, rows, store.files, path, progress, total=int(total[0]) if total else None
-            )
+            build_segment_file(spec, rows, store.files, path, progress, total=total)
         part, generation = open_part(spec, store.files, path)
-        row = IndexRow(spec.name, spec_to_json(spec), duckdb.__version__)
-        manifest.create_manifest(duck)
-        duck.execute("BEGIN")
-        try:
-            manifest.put_index(duck, row, path.name, [c.type.sql for c in spec.key_columns])
-            duck.execute("COMMIT")
-        except BaseException:
-            duck.execute("ROLLBACK")
-            raise
     except BaseException:
         store.remove([path.name])
         raise
     return replace(part, unverified=None), generation  # as we just wrote it
+
+
+def name_segment(duck: Duck, part: Part) -> None:
+    """Have the manifest name a new index with its only segment, in the caller's transaction."""
+    spec = part.spec
+    manifest.create_manifest(duck)
+    row = IndexRow(spec.name, spec_to_json(spec), duckdb.__version__)
+    manifest.put_index(duck, row, part.segment, [c.type.sql for c in spec.key_columns])
 
 
 def load_parts(duck: Duck, spec: IndexSpec, store: Store) -> tuple[list[Part], Generation]:

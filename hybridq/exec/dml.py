@@ -6,6 +6,7 @@ changed before COMMIT.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from hybridq.exec.transaction import Transaction as Tx
 from hybridq.exec.transaction import catch_up
 from hybridq.exec.write import Inserted, check_table, run_captured
 from hybridq.nodes import Passthrough, Statement, Write
+
+_NOBODY = contextlib.nullcontext()
 
 
 def run_passthrough(session: Host, statement: Passthrough, parameters: Parameters) -> Result:
@@ -52,11 +55,15 @@ def _run_passthrough(session: Host, statement: Passthrough, text: str, given: An
 
     if tracking.states:
         return session.in_transaction(work)
-    result = session.run_duck(text, given, read=False)
-    if statement.schema_change:
-        result.drain()
-        session.schema_changed()
-    elif statement.writes is not None and session.transaction is None:
+    instance = session.instance
+    # The schema stays as it is while an index is published.
+    alone = instance.lock if statement.schema_change and instance.builder.active else _NOBODY
+    with alone:
+        result = session.run_duck(text, given, read=False)
+        if statement.schema_change:
+            result.drain()
+            session.schema_changed()
+    if session.transaction is None:
         result.drain()
         session.free_connection()
         _catch_up(session, statement)
@@ -67,6 +74,7 @@ def _catch_up(session: Host, statement: Statement) -> None:
     """Show a write that committed by itself to an index that was built while it ran."""
     if session.transaction is None:
         with session.instance.lock:
+            session.instance.commits += 1
             states = written_by(session, statement)
             if states:
                 catch_up(session.duck, states, session.instance)
@@ -167,7 +175,7 @@ def _run_write(session: Host, write: Write, text: str, given: Any) -> Result:
             transaction.record_beside(state)
         if not now.states:
             return _run_plain(session, write, text, given)
-        captured = run_captured(session.duck, write, text, given, now.states, transaction)
+        captured = run_captured(session.duck, write, text, given, now, transaction)
         return Result(captured.fields, captured.rows, rowcount=captured.count)
 
     return session.in_transaction(work, lambda: written_by(session, write))

@@ -90,8 +90,9 @@ def drop_index(session: Host, node: DropIndex) -> Result:
 def reindex(session: Host, node: Reindex) -> Result:
     """REINDEX an index, or all of a table."""
     refuse_in_transaction(session, "REINDEX")
+    timeout_seconds = session.settings.lock_timeout / 1000
     if node.kind == "index":
-        session.instance.reindex(node.name, session.progress)
+        session.instance.reindex(node.name, session.progress, timeout_seconds)
         return Result(None, [])
     usable = [s.spec for s in session.instance.indexes.values()]
     specs = [
@@ -102,7 +103,7 @@ def reindex(session: Host, node: Reindex) -> Result:
     if not specs:
         raise ProgrammingError(f'table "{node.name}" has no vector index')
     for spec in specs:
-        session.instance.reindex(spec.name, session.progress)
+        session.instance.reindex(spec.name, session.progress, timeout_seconds)
     return Result(None, [])
 
 

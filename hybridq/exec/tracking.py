@@ -20,13 +20,15 @@ from hybridq.storage.manifest import TableInfo
 class Tracking:
     """Indexes whose rows a statement may change, and how they learn of it.
 
-    `beside` are those of the same table that the statement cannot concern: it writes none of their
-    columns. `opaque` says why keys cannot be told, None where they are captured.
+    `kept` are those among them whose vectors stay as they are, `beside` those of the same table
+    that the statement cannot concern: it writes none of their columns. `opaque` says why keys
+    cannot be told, None where they are captured.
     """
 
     states: tuple[IndexState, ...] = ()
     beside: tuple[IndexState, ...] = ()
     opaque: str | None = None
+    kept: tuple[IndexState, ...] = ()
 
     @property
     def all(self) -> tuple[IndexState, ...]:
@@ -63,7 +65,8 @@ def _of_write(session: Host, write: Write) -> Tracking:
     beside = tuple(s for s in states if s not in changes)
     if any(_assigns_key(write, state) for state in changes):
         return Tracking(changes, beside, opaque="it may change keys")
-    return Tracking(changes, beside)
+    kept = tuple(s for s in changes if _leaves(write, table, {s.spec.column.lower()}))
+    return Tracking(changes, beside, kept=kept)
 
 
 def _of_passthrough(session: Host, statement: Passthrough) -> Tracking:
@@ -99,10 +102,16 @@ def _assigns_key(write: Write, state: IndexState) -> bool:
 
 def _is_beside(write: Write, state: IndexState, table: TableInfo) -> bool:
     """Tell whether an UPDATE assigns none of the index's columns, nor what they follow from."""
+    return _leaves(
+        write, table, {state.spec.column.lower(), *(c.name.lower() for c in state.spec.columns)}
+    )
+
+
+def _leaves(write: Write, table: TableInfo, columns: set[str]) -> bool:
+    """Tell whether an UPDATE leaves columns, and what they follow from, as they are."""
     if write.kind != "UPDATE" or table.generated or "*" in write.assigned:
         return False
-    kept = {state.spec.column.lower(), *(c.name.lower() for c in state.spec.columns)}
-    return kept.isdisjoint(write.assigned)
+    return columns.isdisjoint(write.assigned)
 
 
 def told(tracking: Tracking) -> list[str]:

@@ -280,6 +280,7 @@ def commit(duck: duckdb.DuckDBPyConnection, transaction: Transaction, instance: 
             for state in doubtful:
                 state.publishing = None
             raise
+        instance.commits += 1
         if transaction.changed_schema:
             instance.epoch += 1  # what others looked up meanwhile was the schema before
         for prepared in logged:

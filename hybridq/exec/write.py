@@ -18,10 +18,11 @@ from hybridq.arrow import pa, pc
 from hybridq.errors import Error
 from hybridq.exec.host import Host
 from hybridq.exec.result import Field, Row
+from hybridq.exec.tracking import Tracking
 from hybridq.exec.transaction import Transaction
 from hybridq.index import maintain
 from hybridq.index.attributes import PLAIN, cannot_hold, reserved_value
-from hybridq.index.capture import Captured, FewRows
+from hybridq.index.capture import Attributes, Captured, FewRows
 from hybridq.index.ivf import IndexSpec
 from hybridq.index.maintain import key_arrays, plain_keys
 from hybridq.index.rows import not_finite, shown_key, wrong_dimension
@@ -45,14 +46,15 @@ def run_captured(
     write: Write,
     text: str,
     parameters: Any,
-    states: Sequence[IndexState],
+    tracking: Tracking,
     transaction: Transaction,
 ) -> Written:
     """Run a write of a table with indexes and record the rows it changed."""
     items: list[str] = []
     slots: list[_Slot] = []
+    states = tracking.states
     for state in states:
-        slot = _slot(state.spec, write, len(items))
+        slot = _slot(state.spec, write, len(items), kept=state in tracking.kept)
         items.extend(slot.items)
         slots.append(slot)
     appended = ", ".join(f"{item} AS __hybridq_{i}" for i, item in enumerate(items))
@@ -88,7 +90,7 @@ def run_captured(
 class _Slot:
     """What RETURNING gives for one index, from column `start`: its `names`, the verdict last.
 
-    Without `whole` rows only the key is returned.
+    Without `whole` rows only the key is returned. Of rows whose vectors are `kept`, these are not.
     """
 
     spec: IndexSpec
@@ -97,9 +99,10 @@ class _Slot:
     names: list[str]
     whole: bool
     fresh: bool
+    kept: bool
 
 
-def _slot(spec: IndexSpec, write: Write, start: int) -> _Slot:
+def _slot(spec: IndexSpec, write: Write, start: int, *, kept: bool) -> _Slot:
     columns = maintain.row_columns(spec)
     # Vectors of many rows are not for Python's lists.
     whole = write.kind in ("INSERT", "UPDATE")
@@ -107,14 +110,18 @@ def _slot(spec: IndexSpec, write: Write, start: int) -> _Slot:
     by_row = write.has_returning or write.single_values is not None
     if by_row:
         whole = whole and all(c.type.kind in PLAIN for c in spec.columns)
+    kept = kept and not by_row
     if not whole:
         columns = columns[: spec.key_count]
+    elif kept:
+        columns = columns[: len(spec.columns)]
     # Whole rows that come as Python's values are checked as such.
-    verdict = "NULL" if write.kind == "DELETE" or (whole and by_row) else _check(spec)
+    checked = write.kind == "DELETE" or (whole and by_row)
+    verdict = "NULL" if checked else _check(spec, vectors=not kept)
     items = [*(expression for expression, _ in columns), verdict]
     names = [*(name for _, name in columns), "verdict"]
     fresh = write.adds_only
-    return _Slot(spec, start, items, names, whole, fresh)
+    return _Slot(spec, start, items, names, whole, fresh, kept)
 
 
 def _verdict(spec: IndexSpec, row: Row) -> int | None:
@@ -147,7 +154,8 @@ def _captured_columns(slot: _Slot, write: Write, table: pa.Table) -> Captured:
         return Captured(keys, pa.table({}))
     if not slot.whole:
         return Captured(keys, None)
-    return Captured(keys, table.rename_columns(slot.names).drop_columns(["verdict"]), slot.fresh)
+    rows = table.rename_columns(slot.names).drop_columns(["verdict"])
+    return Captured(keys, Attributes(rows) if slot.kept else rows, slot.fresh)
 
 
 def _refuse_bad_columns(execute: Execute, spec: IndexSpec, table: pa.Table) -> None:
@@ -235,11 +243,11 @@ def _vectors_fit(spec: IndexSpec, vectors: pa.Array) -> bool:
     return components.null_count == 0 and bool(np.isfinite(np.asarray(components)).all())
 
 
-def _check(spec: IndexSpec) -> str:
+def _check(spec: IndexSpec, *, vectors: bool = True) -> str:
     """Return SQL: NULL for a row the index can hold, else the verdict `_refusal` explains.
 
     Minus its length for a vector of another dimension, 1 for one with a component that is NULL or
-    not finite, 2 + i for a value that column i cannot have.
+    not finite, 2 + i for a value that column i cannot have. Without `vectors` these are as before.
     """
     vector = f"CAST({quote(spec.column)} AS FLOAT[])"
     attributes = "".join(
@@ -247,6 +255,8 @@ def _check(spec: IndexSpec) -> str:
         for i, c in enumerate(spec.columns)
         if reserved_value(c.type) is not None
     )
+    if not vectors:
+        return f"CASE {attributes}END" if attributes else "NULL"
     return (
         f"CASE {attributes}WHEN {quote(spec.column)} IS NULL THEN NULL "
         f"WHEN len({vector}) <> {spec.dim} THEN -len({vector}) "

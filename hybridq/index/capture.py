@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from hybridq.arrow import pa
+from hybridq.errors import DamagedError
 from hybridq.index import maintain
 from hybridq.index.attributes import plain_key_of, plain_keys_of
 from hybridq.index.delta import Change, flat_part, part_of
 from hybridq.index.ivf import IndexSpec, Part, Snapshot
+from hybridq.index.patch import patched
 from hybridq.index.rows import Rows
 from hybridq.index.tail import FLAT_ROWS, UNHASHED, OneRow
 from hybridq.nodes import Metric
@@ -33,7 +35,7 @@ class Captured:
     """
 
     named: list[pa.Array] | None
-    rows: pa.Table | FewRows | OneByOne | None
+    rows: pa.Table | FewRows | OneByOne | Attributes | None
     fresh: bool = False
     logged: bool = False
 
@@ -48,7 +50,16 @@ class Captured:
     def table(self) -> pa.Table | None:
         """Return the rows as a table, None if they are not known."""
         rows = self.rows.few() if isinstance(self.rows, OneByOne) else self.rows
+        if isinstance(rows, Attributes):
+            return None
         return rows.table() if isinstance(rows, FewRows) else rows
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """The columns of the index, c0 …, of rows whose vectors are what they were."""
+
+    columns: pa.Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +138,9 @@ def change_of(duck: Duck, snapshot: Snapshot, captured: Sequence[Captured]) -> C
     """Return the change that statements made, one after the other, as `duck` sees them."""
     spec = snapshot.spec
     if len(captured) == 1:
-        few = _few(captured[0], snapshot)
-        if few is not None:
-            return few
+        one = _patched(captured[0], snapshot) or _few(captured[0], snapshot)
+        if one is not None:
+            return one
     known = _last_of_each(spec, captured)
     if known is None:
         keys = maintain.distinct_keys(spec, [c.keys for c in captured])
@@ -140,6 +151,19 @@ def change_of(duck: Duck, snapshot: Snapshot, captured: Sequence[Captured]) -> C
     batches = [batch for table in tables for batch in table.combine_chunks().to_batches()]
     part = part_of(Rows(spec, batches, NoProgress()), snapshot.generation)
     return Change(keys, part, fresh=all(c.fresh for c in captured) and len(captured) == 1)
+
+
+def _patched(captured: Captured, snapshot: Snapshot) -> Change | None:
+    """Return the change of rows that the snapshot has the vectors of."""
+    if not isinstance(captured.rows, Attributes):
+        return None
+    try:
+        rows = patched(snapshot, captured.keys, captured.rows.columns)
+    except DamagedError:
+        return None  # the table has them, too
+    if isinstance(rows, OneRow):
+        return Change(captured.keys, None, row=rows)
+    return None if rows is None else Change(captured.keys, rows)
 
 
 def _few(captured: Captured, snapshot: Snapshot) -> Change | None:

@@ -26,6 +26,7 @@ from hybridq.index.layout import in_lists, offsets_of, radii, ranks, within_list
 from hybridq.index.memory import memory_part
 from hybridq.index.rows import Allocate
 from hybridq.index.stored import Content
+from hybridq.index.tail import UNHASHED
 from hybridq.kernels import moving
 from hybridq.progress import NoProgress, Progress
 from hybridq.storage.segment import ArraySource, Chunks
@@ -143,6 +144,11 @@ class Merge:
         self.keys = keys
         self.list_offsets = offsets_of(labels, generation.nlist)
         self._labels = labels
+
+    def give(self, keys: Int64s, dictionaries: tuple[pa.Array | None, ...]) -> None:
+        """Give the rows other keys (A, n), in their new order; hashes are computed when needed."""
+        self.keys, self.dictionaries = keys, dictionaries
+        self.row_hash = np.full(self.rows, UNHASHED, np.uint64)
 
     @property
     def rows(self) -> int:

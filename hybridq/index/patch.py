@@ -1,0 +1,95 @@
+"""Rows whose attributes were changed: their vectors and codes are moved, and nothing is computed.
+
+An UPDATE that leaves vectors and keys alone gives the attributes; the rest of a row is where the
+index had it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hybridq.arrow import pa
+from hybridq.index.attributes import encode
+from hybridq.index.delta import flat_generation
+from hybridq.index.ivf import IndexSpec, Int64s, Part, Snapshot, Uint64s, key_codes
+from hybridq.index.merge import Merge
+from hybridq.index.tail import FLAT_ROWS, OneRow
+
+
+def patched(
+    snapshot: Snapshot, keys: Sequence[pa.Array], attributes: pa.Table
+) -> Part | OneRow | None:
+    """Return the rows of `keys` with new attributes: a part, or the only row.
+
+    `attributes` are columns c0 …, row i having key i. None if the snapshot has not each of the rows
+    once; DamagedError for a vector that is not as it was written.
+    """
+    spec = snapshot.spec
+    found = _places(snapshot, keys)
+    if found is None:
+        return None
+    encoded = [encode(attributes.column(f"c{i}"), c.type) for i, c in enumerate(spec.columns)]
+    new_keys = np.array([e.keys for e in encoded], np.int64)
+    new_dictionaries = tuple(e.dictionary for e in encoded)
+    if len(keys[0]) == 1:
+        part, positions, _ = found[0]
+        if positions[0] < part.n_vectors:
+            return _one(spec, part, positions, new_keys, new_dictionaries)
+    count = len(keys[0])
+    few = count <= FLAT_ROWS or not snapshot.generation.coded
+    generation = flat_generation(spec) if few else snapshot.generation
+    merge = Merge(spec, [_only(part, positions) for part, positions, _ in found], generation)
+    keys_of = np.empty_like(new_keys)
+    for i, (_, positions, rows) in enumerate(found):
+        keys_of[:, merge.locate(i, positions)] = new_keys[:, rows]
+    merge.give(keys_of, new_dictionaries)
+    return merge.part()
+
+
+def _places(
+    snapshot: Snapshot, keys: Sequence[pa.Array]
+) -> list[tuple[Part, Int64s, Int64s]] | None:
+    """Return, for parts with some of the keys, ascending positions and which key each has."""
+    codes = key_codes(snapshot.spec, keys)
+    missing = np.ones(len(keys[0]), np.bool_)
+    found: list[tuple[Part, Int64s, Int64s]] = []
+    for part in snapshot.parts:
+        positions = part.find(keys, codes)
+        here = np.flatnonzero(part.is_live(positions))
+        if len(here) == 0:
+            continue
+        order = here[np.argsort(positions[here])]
+        if not missing[order].all() or (np.diff(positions[order]) == 0).any():
+            return None
+        missing[order] = False
+        found.append((part, positions[order], order))
+    return None if missing.any() or not found else found
+
+
+def _only(part: Part, positions: Int64s) -> Part:
+    """Return a part with all rows dead but those at `positions`."""
+    alive: Uint64s = np.zeros_like(part.alive)
+    bits = np.uint64(1) << (positions & 63).astype(np.uint64)
+    np.bitwise_or.at(alive, positions >> 6, bits)
+    return replace(part, alive=alive, dead=part.rows - len(positions))
+
+
+def _one(
+    spec: IndexSpec,
+    part: Part,
+    positions: Int64s,
+    keys: Int64s,
+    dictionaries: Sequence[pa.Array | None],
+) -> OneRow:
+    if part.unverified is not None:
+        part.unverified.check(positions)
+    texts: list[int | str | None] = []
+    for key, dictionary in zip(keys[:, 0].tolist(), dictionaries, strict=True):
+        if dictionary is None:
+            texts.append(key)
+        else:
+            texts.append(dictionary[key].as_py() if key >= 0 else None)
+    return OneRow(texts, part.vectors[positions[0]])
