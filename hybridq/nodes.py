@@ -234,7 +234,8 @@ class Write:
 
     `assigned` are the columns that existing rows may get new values in, "*" standing for all;
     `adds_only` tells an INSERT that leaves existing rows alone, `inserts_query` that its rows are
-    those of a query.
+    those of a query. `rows` is `FROM … WHERE …` of the rows that an UPDATE changes, its parameters
+    named, where that calls no functions and reads no other rows.
     """
 
     kind: str
@@ -248,6 +249,7 @@ class Write:
     columns: tuple[str, ...] | None
     single_values: SingleValues | None
     rewritten: bool = False
+    rows: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

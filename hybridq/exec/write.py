@@ -16,18 +16,19 @@ import numpy as np
 
 from hybridq.arrow import pa, pc
 from hybridq.errors import Error
-from hybridq.exec.host import Host
+from hybridq.exec.host import Host, named_values
 from hybridq.exec.result import Field, Row
 from hybridq.exec.tracking import Tracking
 from hybridq.exec.transaction import Transaction
 from hybridq.index import maintain
 from hybridq.index.attributes import PLAIN, cannot_hold, reserved_value
 from hybridq.index.capture import Attributes, Captured, FewRows
-from hybridq.index.ivf import IndexSpec
+from hybridq.index.ivf import IndexColumn, IndexSpec
 from hybridq.index.maintain import key_arrays, plain_keys
 from hybridq.index.rows import not_finite, shown_key, wrong_dimension
 from hybridq.index.state import IndexState
 from hybridq.nodes import Write, quote
+from hybridq.sql import lexical
 
 Execute = Callable[[str, Any], duckdb.DuckDBPyConnection]
 
@@ -50,11 +51,13 @@ def run_captured(
     transaction: Transaction,
 ) -> Written:
     """Run a write of a table with indexes and record the rows it changed."""
+    states = tracking.states
+    if write.rows is not None and not write.has_returning and tracking.kept == states:
+        return _run_patch(duck, write.rows, text, parameters, states, transaction)
     items: list[str] = []
     slots: list[_Slot] = []
-    states = tracking.states
     for state in states:
-        slot = _slot(state.spec, write, len(items), kept=state in tracking.kept)
+        slot = _slot(state.spec, write, len(items))
         items.extend(slot.items)
         slots.append(slot)
     appended = ", ".join(f"{item} AS __hybridq_{i}" for i, item in enumerate(items))
@@ -86,11 +89,56 @@ def run_captured(
     return Written(None, [], table.num_rows)
 
 
+def _run_patch(
+    duck: duckdb.DuckDBPyConnection,
+    source: str,
+    text: str,
+    parameters: Any,
+    states: Sequence[IndexState],
+    transaction: Transaction,
+) -> Written:
+    """Run an UPDATE of the rows of `source` that leaves their vectors alone.
+
+    With RETURNING, DuckDB would write all of each row anew. So keys are read before, attributes
+    afterwards; should the keys not be those of the rows updated, the write is opaque.
+    """
+    values = named_values(parameters)
+    used = {name: values[name] for name in lexical.used_parameters(source)}
+    before: list[list[pa.Array]] = []
+    for state in states:
+        names = ", ".join(quote(c.name) for c in state.spec.key_columns)
+        table = duck.sql(f"SELECT {names} {source}", params=used or None).to_arrow_table()
+        before.append(plain_keys(table, state.spec))
+    count = int(duck.execute(text, parameters).fetchall()[0][0])
+    for state, keys in zip(states, before, strict=True):
+        if count != len(keys[0]):
+            transaction.record_opaque(state)
+        elif count:
+            rows = maintain.read_attributes(duck, state.spec, keys)
+            _refuse_reserved(state.spec, rows)
+            captured = Captured(plain_keys(rows, state.spec), Attributes(rows))
+            transaction.record(state, captured)
+    return Written(None, [], count)
+
+
+def _refuse_reserved(spec: IndexSpec, table: pa.Table) -> None:
+    for i, column in enumerate(spec.columns):
+        if _has_reserved(column, table.column(f"c{i}")):
+            raise cannot_hold(column.type)
+
+
+def _has_reserved(column: IndexColumn, values: pa.ChunkedArray) -> bool:
+    reserved = reserved_value(column.type)
+    if reserved is None:
+        return False
+    return bool(pc.any(pc.equal(values, pa.scalar(reserved, values.type))).as_py())
+
+
 @dataclass(frozen=True, slots=True)
 class _Slot:
     """What RETURNING gives for one index, from column `start`: its `names`, the verdict last.
 
-    Without `whole` rows only the key is returned. Of rows whose vectors are `kept`, these are not.
+    Without `whole` rows only the key is returned.
     """
 
     spec: IndexSpec
@@ -99,10 +147,9 @@ class _Slot:
     names: list[str]
     whole: bool
     fresh: bool
-    kept: bool
 
 
-def _slot(spec: IndexSpec, write: Write, start: int, *, kept: bool) -> _Slot:
+def _slot(spec: IndexSpec, write: Write, start: int) -> _Slot:
     columns = maintain.row_columns(spec)
     # Vectors of many rows are not for Python's lists.
     whole = write.kind in ("INSERT", "UPDATE")
@@ -110,18 +157,14 @@ def _slot(spec: IndexSpec, write: Write, start: int, *, kept: bool) -> _Slot:
     by_row = write.has_returning or write.single_values is not None
     if by_row:
         whole = whole and all(c.type.kind in PLAIN for c in spec.columns)
-    kept = kept and not by_row
     if not whole:
         columns = columns[: spec.key_count]
-    elif kept:
-        columns = columns[: len(spec.columns)]
     # Whole rows that come as Python's values are checked as such.
-    checked = write.kind == "DELETE" or (whole and by_row)
-    verdict = "NULL" if checked else _check(spec, vectors=not kept)
+    verdict = "NULL" if write.kind == "DELETE" or (whole and by_row) else _check(spec)
     items = [*(expression for expression, _ in columns), verdict]
     names = [*(name for _, name in columns), "verdict"]
     fresh = write.adds_only
-    return _Slot(spec, start, items, names, whole, fresh, kept)
+    return _Slot(spec, start, items, names, whole, fresh)
 
 
 def _verdict(spec: IndexSpec, row: Row) -> int | None:
@@ -154,8 +197,7 @@ def _captured_columns(slot: _Slot, write: Write, table: pa.Table) -> Captured:
         return Captured(keys, pa.table({}))
     if not slot.whole:
         return Captured(keys, None)
-    rows = table.rename_columns(slot.names).drop_columns(["verdict"])
-    return Captured(keys, Attributes(rows) if slot.kept else rows, slot.fresh)
+    return Captured(keys, table.rename_columns(slot.names).drop_columns(["verdict"]), slot.fresh)
 
 
 def _refuse_bad_columns(execute: Execute, spec: IndexSpec, table: pa.Table) -> None:
@@ -223,12 +265,8 @@ class Inserted:
 
 def _holds(spec: IndexSpec, table: pa.Table) -> bool:
     """Tell whether an index can hold the rows of a table, see `_check`."""
-    for i, column in enumerate(spec.columns):
-        reserved = reserved_value(column.type)
-        if reserved is not None:
-            values = table.column(f"c{i}")
-            if pc.any(pc.equal(values, pa.scalar(reserved, values.type))).as_py():
-                return False
+    if any(_has_reserved(c, table.column(f"c{i}")) for i, c in enumerate(spec.columns)):
+        return False
     return all(_vectors_fit(spec, vectors) for vectors in table.column("v").chunks)
 
 
@@ -243,11 +281,11 @@ def _vectors_fit(spec: IndexSpec, vectors: pa.Array) -> bool:
     return components.null_count == 0 and bool(np.isfinite(np.asarray(components)).all())
 
 
-def _check(spec: IndexSpec, *, vectors: bool = True) -> str:
+def _check(spec: IndexSpec) -> str:
     """Return SQL: NULL for a row the index can hold, else the verdict `_refusal` explains.
 
     Minus its length for a vector of another dimension, 1 for one with a component that is NULL or
-    not finite, 2 + i for a value that column i cannot have. Without `vectors` these are as before.
+    not finite, 2 + i for a value that column i cannot have.
     """
     vector = f"CAST({quote(spec.column)} AS FLOAT[])"
     attributes = "".join(
@@ -255,8 +293,6 @@ def _check(spec: IndexSpec, *, vectors: bool = True) -> str:
         for i, c in enumerate(spec.columns)
         if reserved_value(c.type) is not None
     )
-    if not vectors:
-        return f"CASE {attributes}END" if attributes else "NULL"
     return (
         f"CASE {attributes}WHEN {quote(spec.column)} IS NULL THEN NULL "
         f"WHEN len({vector}) <> {spec.dim} THEN -len({vector}) "

@@ -56,19 +56,41 @@ def read_rows(duck: Duck, query: str) -> Generator[pa.RecordBatch, None, None]:
 
 def read_keys(duck: Duck, spec: IndexSpec, keys: Sequence[pa.Array]) -> Iterator[pa.RecordBatch]:
     """Yield the current rows of the given keys."""
-    table = pa.table({f"k{i}": k for i, k in enumerate(keys)})
-    duck.register(_KEYS_VIEW, table)
+    yield from _of_keys(duck, spec, keys, row_columns(spec)).to_batches()
+
+
+def read_attributes(duck: Duck, spec: IndexSpec, keys: Sequence[pa.Array]) -> pa.Table:
+    """Return the columns of the index, c0 …, of the given keys as they are now."""
+    return _of_keys(duck, spec, keys, row_columns(spec)[: len(spec.columns)])
+
+
+def _of_keys(
+    duck: Duck, spec: IndexSpec, keys: Sequence[pa.Array], columns: Sequence[tuple[str, str]]
+) -> pa.Table:
+    names = ", ".join(f"{expression} AS {name}" for expression, name in columns)
+    query = f"SELECT {names} FROM {spec.table_name.sql()} AS t"
+    if len(keys[0]) <= _FEW_KEYS:
+        given = [f"$k{i}_{row}" for row in range(len(keys[0])) for i in range(len(keys))]
+        conditions = (
+            " AND ".join(_same_key(c, f"$k{i}_{row}") for i, c in enumerate(spec.key_columns))
+            for row in range(len(keys[0]))
+        )
+        values = [
+            value for row in zip(*(k.to_pylist() for k in keys), strict=True) for value in row
+        ]
+        parameters = {name[1:]: value for name, value in zip(given, values, strict=True)}
+        either = " OR ".join(f"({condition})" for condition in conditions) or "false"
+        return duck.sql(f"{query} WHERE {either}", params=parameters or None).to_arrow_table()
+    duck.register(_KEYS_VIEW, pa.table({f"k{i}": k for i, k in enumerate(keys)}))
     try:
-        match = " AND ".join(_same_key(c, i) for i, c in enumerate(spec.key_columns))
-        source = f"{spec.table_name.sql()} AS t SEMI JOIN {_KEYS_VIEW} AS q ON ({match})"
-        query = rows_query(spec).replace(f"FROM {spec.table_name.sql()}", f"FROM {source}")
-        yield from list(read_rows(duck, query))
+        match = " AND ".join(_same_key(c, f"q.k{i}") for i, c in enumerate(spec.key_columns))
+        return duck.sql(f"{query} SEMI JOIN {_KEYS_VIEW} AS q ON ({match})").to_arrow_table()
     finally:
         duck.unregister(_KEYS_VIEW)
 
 
-def _same_key(column: IndexColumn, i: int) -> str:
-    name, given = f"t.{quote(column.name)}", f"CAST(q.k{i} AS {column.type.sql})"
+def _same_key(column: IndexColumn, value: str) -> str:
+    name, given = f"t.{quote(column.name)}", f"CAST({value} AS {column.type.sql})"
     if column.type.kind is Kind.TEXT:
         # A collation finds 'A' for 'a'; they are two keys.
         return f"{name} = {given} AND encode({name}) = encode({given})"
@@ -172,7 +194,10 @@ def _key_column(part: Part, column: int) -> pa.Array:
 
 
 def fill_hashes(duck: Duck, part: Part) -> None:
-    """Compute the hashes that rows of a part in memory were written without, of what it holds."""
+    """Compute the hashes that rows of a part in memory were written without, of what it holds.
+
+    Rows without a distance have no vector.
+    """
     if part.segment is not None:
         return
     rows = np.flatnonzero(part.row_hash == UNHASHED)
@@ -187,8 +212,11 @@ def fill_hashes(duck: Duck, part: Part) -> None:
         f"c{i}": pa.array(part.values(i, rows), arrow_type(c.type.kind, c.type.scale))
         for i, c in enumerate(spec.columns)
     }
-    flat = pa.array(np.ascontiguousarray(part.vectors[rows]).ravel())
-    held |= {"v": pa.FixedSizeListArray.from_arrays(flat, spec.dim), "place": pa.array(rows)}
+    near = rows[: np.searchsorted(rows, part.n_vectors)]
+    flat = pa.array(np.ascontiguousarray(part.vectors[near]).ravel())
+    vectors = pa.FixedSizeListArray.from_arrays(flat, spec.dim)
+    nulls = pa.nulls(len(rows) - len(near), vectors.type)
+    held |= {"v": pa.concat_arrays([vectors, nulls]), "place": pa.array(rows)}
     columns = [f"CAST(c{i} AS {c.type.sql})" for i, c in enumerate(spec.columns)]
     duck.register(_HASH_VIEW, pa.table(held))
     try:

@@ -17,6 +17,7 @@ from hybridq.index.delta import flat_generation
 from hybridq.index.ivf import IndexSpec, Int64s, Part, Snapshot, Uint64s, key_codes
 from hybridq.index.merge import Merge
 from hybridq.index.tail import FLAT_ROWS, OneRow
+from hybridq.nodes import Metric
 
 
 def patched(
@@ -25,7 +26,7 @@ def patched(
     """Return the rows of `keys` with new attributes: a part, or the only row.
 
     `attributes` are columns c0 …, row i having key i. None if the snapshot has not each of the rows
-    once; DamagedError for a vector that is not as it was written.
+    once, or does not know its vector; DamagedError for a vector that is not as it was written.
     """
     spec = snapshot.spec
     found = _places(snapshot, keys)
@@ -38,6 +39,8 @@ def patched(
         part, positions, _ = found[0]
         if positions[0] < part.n_vectors:
             return _one(spec, part, positions, new_keys, new_dictionaries)
+    if spec.metric is Metric.COSINE and any(p[-1] >= part.n_vectors for part, p, _ in found):
+        return None  # whether its vector is NULL or zero, only the table knows
     count = len(keys[0])
     few = count <= FLAT_ROWS or not snapshot.generation.coded
     generation = flat_generation(spec) if few else snapshot.generation

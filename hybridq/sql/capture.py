@@ -20,6 +20,8 @@ _CONSTANTS = (
     TokenType.TRUE,
     TokenType.FALSE,
 )
+_QUERIES = ("SELECT", "FROM", "WITH", "VALUES", "TABLE", "EXISTS")
+_BEFORE_PARENTHESES = ("WHERE", "AND", "OR", "NOT", "IN", "BETWEEN", "LIKE", "ILIKE")
 _VERBS = ("INSERT", "UPDATE", "DELETE", "MERGE")
 
 
@@ -98,6 +100,7 @@ def write_of(piece: Piece) -> Write | None:
         has_with=has_with,
         columns=columns,
         single_values=None if has_with else _single_values(piece, depth, body, kind),
+        rows=_rows(piece, depth, start) if kind == "UPDATE" and not has_with else None,
     )
 
 
@@ -180,6 +183,31 @@ def _row_targets(piece: Piece, end: int) -> set[str]:
             names.add(piece.tokens[i].text.lower())
         i -= 1
     return names
+
+
+def _rows(piece: Piece, depth: list[int], start: int) -> str | None:
+    """Return `FROM table [WHERE condition]` of an UPDATE, see `Write.rows`."""
+    top = {piece.word(i): i for i in reversed(range(len(depth))) if depth[i] == 0}
+    at, where, end = top.get("SET"), top.get("WHERE"), top.get("RETURNING", len(depth))
+    if at is None or ("FROM" in top and piece.word(top["FROM"] - 1) != "DISTINCT"):
+        return None
+    text = "FROM " + piece.text[piece.tokens[start + 1].start : piece.tokens[at - 1].end + 1]
+    if where is None:
+        return text
+    for i in range(where + 1, end):
+        if piece.word(i) in _QUERIES or (piece.word(i) == "(" and _calls(piece, i - 1)):
+            return None
+    condition, done = "", piece.tokens[where].start
+    stop = piece.tokens[end - 1].end + 1
+    for parameter in placeholders(piece):
+        if done <= parameter.start < stop:
+            condition += f"{piece.text[done : parameter.start]}${parameter.name}"
+            done = parameter.end
+    return f"{text} {condition}{piece.text[done:stop]}"
+
+
+def _calls(piece: Piece, i: int) -> bool:
+    return piece.word(i).isidentifier() and piece.word(i) not in _BEFORE_PARENTHESES
 
 
 def _single_values(piece: Piece, depth: list[int], at: int, kind: str) -> SingleValues | None:
