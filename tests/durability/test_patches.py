@@ -143,3 +143,16 @@ def test_a_vector_that_is_computed_from_an_attribute(tmp_path):
         index_equals_table(con)
         found = con.execute("SELECT id FROM t ORDER BY v <-> [0, 0] LIMIT 1").fetchall()
         assert found == [(400,)]
+
+
+def test_rows_of_a_table_with_a_collation(tmp_path):
+    """DuckDB's hash of a text, by which rows are told apart, depends on its collation."""
+    with hybridq.connect(tmp_path / "t.duckdb") as con:
+        con.execute("CREATE TABLE t (k TEXT COLLATE NOCASE PRIMARY KEY, g INTEGER, v FLOAT[2])")
+        con.execute("INSERT INTO t VALUES ('A', 1, [1, 1]), ('b', 3, [1, 2])")
+        con.execute("CREATE INDEX i ON t USING ann (v)")
+        con.execute("INSERT INTO t VALUES (?, ?, ?)", ["a", 2, [2.0, 2.0]])
+        index_equals_table(con)
+        con.execute("UPDATE t SET g = 7 WHERE k = 'a'")
+        index_equals_table(con)
+        assert con.execute("SELECT count(*) FROM t WHERE g = 7").fetchall() == [(2,)]
