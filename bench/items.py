@@ -22,7 +22,7 @@ import pyarrow as pa
 import hybridq
 from bench.data import load
 from bench.data.dataset import CACHE, Dataset
-from bench.peers.base import bytes_in, kind, peak_bytes
+from bench.peers.base import bytes_in, kind, loads, peak_bytes
 
 INDEX = "CREATE INDEX items_v ON items USING ann (v)"
 _CHUNK = 100_000
@@ -86,11 +86,12 @@ def _insert(data: Dataset, path: Path) -> None:
 
 def _index(path: Path) -> None:
     with hybridq.connect(path) as con:
-        started = time.perf_counter()
+        started, load = time.perf_counter(), loads()
         con.execute(INDEX)
         seconds = time.perf_counter() - started
     report = {
         "seconds": round(seconds, 1),
+        "load": [*load, *loads()],
         "peak_bytes": peak_bytes(),
         "index_bytes": bytes_in(path.parent / f"{path.name}.hybridq"),
     }

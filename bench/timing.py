@@ -125,17 +125,25 @@ def side_by_side(
 
 @dataclass(frozen=True)
 class Tuned:
-    """The cheapest setting that reaches the target, or the one of the highest recall."""
+    """The cheapest setting that reaches the target, or the one of the highest recall.
+
+    `cut` says that time ended the sweep: what was not tried might be faster, or reach the target.
+    """
 
     setting: Setting
     recall: float
     reached: bool
+    cut: bool = False
+
+    def marks(self) -> dict[str, bool]:
+        """Return what a result says of the sweep."""
+        return {"cut": True} if self.cut else {}
 
 
 class Tuner:
     """Sweeps a peer's settings for a cell, on the queries that will be measured.
 
-    A try takes `budget_seconds`; after `limit_seconds` no further one begins.
+    A try takes `budget_seconds`; after `limit_seconds` each ladder that is left is tried once.
     """
 
     def __init__(
@@ -167,8 +175,8 @@ class Tuner:
 
     def _sweep(self, peer: Tunable, cell: Cell, truth: Truth, k: int, target: float) -> Tuned:
         reaching: list[tuple[float, Setting, float]] = []
-        highest = (-1.0, {})  # type: tuple[float, Setting]
-        end = time.perf_counter() + self._limit
+        highest: tuple[float, Setting] = (-1.0, {})
+        end, cut = time.perf_counter() + self._limit, False
         for ladder in peer.ladders(k):
             tried: dict[int, tuple[float, float]] = {}
 
@@ -185,18 +193,22 @@ class Tuner:
                 late = time.perf_counter() > end
                 saturated = step >= 15 and at(step) > 0.5 and at(step) - previous < 0.001
                 if step == len(ladder) - 1 or late or saturated or tried[step][1] > limit:
+                    cut |= late and step < len(ladder) - 1
                     step = -1
                     break
                 low, previous = step, at(step)
                 step = min(2 * step + 1, len(ladder) - 1)
             if step < 0:
                 continue
-            while step - low > 1 and time.perf_counter() < end:
+            while step - low > 1:
+                if time.perf_counter() > end:
+                    cut = True
+                    break
                 middle = (low + step) // 2
                 low, step = (low, middle) if at(middle) >= target else (middle, step)
             reaching.append((tried[step][1], ladder[step], at(step)))
         if not reaching:
-            return Tuned(highest[1], highest[0], reached=False)
+            return Tuned(highest[1], highest[0], reached=False, cut=cut)
         reaching.sort(key=lambda r: r[0])
         best = reaching[:3]
         if len(best) > 1:
@@ -205,7 +217,7 @@ class Tuner:
             fastest = min(range(len(best)), key=lambda n: np.median(timed[n].seconds))
         else:
             fastest = 0
-        return Tuned(best[fastest][1], best[fastest][2], reached=True)
+        return Tuned(best[fastest][1], best[fastest][2], reached=True, cut=cut)
 
     def _try(
         self, peer: Tunable, cell: Cell, truth: Truth, k: int, setting: Setting

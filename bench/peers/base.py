@@ -8,6 +8,7 @@ This module and the peers' import NumPy only: an engine's own packages are impor
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import threading
@@ -78,10 +79,11 @@ class Peer:
             self.clear()
             before = _from_here()
             started = time.perf_counter()
-            there = any(folder.iterdir())
+            there, load = any(folder.iterdir()), loads()
             self.build()
             report = {
                 "seconds": round(time.perf_counter() - started, 2),
+                "load": [*load, *loads()],
                 "peak_bytes": peak_bytes() - before,
                 "disk_bytes": bytes_in(folder),
             }
@@ -245,6 +247,11 @@ def geometric(first: int, last: int, ratio: float) -> list[int]:
 
 def bytes_in(folder: Path) -> int:
     return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and not f.is_symlink())
+
+
+def loads() -> list[float]:
+    """Return the load average of the last minute, where the system has one."""
+    return [round(os.getloadavg()[0], 1)] if hasattr(os, "getloadavg") else []
 
 
 def peak_bytes() -> int:

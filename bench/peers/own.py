@@ -43,6 +43,9 @@ class Hybridq(Peer):
         for con in self._connections.values():
             con.close()
 
+    def ladders(self, k: int) -> list[list[Setting]]:
+        return [[{"recall": r / 100} for r in (*range(50, 80, 3), *range(80, 100))]]
+
     def _connection(self, worker: int) -> Any:
         import hybridq
 
