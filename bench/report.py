@@ -279,7 +279,7 @@ def _forced(found: Results, data: str) -> Iterator[Block]:
         )
     rows = []
     for line in lines:
-        times = []
+        times: list[str] = []
         for plan in PLANS:
             entry = line["plans"].get(plan)
             text = "" if entry is None else f"{entry['p50']:.3f} @ {entry['recall']:.3f}"

@@ -46,7 +46,8 @@ class Answers:
 class Engine(Protocol):
     """What is measured."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def answers(self, cell: Cell, k: int, queries: Sequence[int], setting: Setting) -> Answers: ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,8 +19,8 @@ class Duckdb(Peer):
 
     name = "duckdb"
     family = "duckdb"
-    packages = ("duckdb",)
-    modules = ("duckdb", "pyarrow")
+    packages: ClassVar[tuple[str, ...]] = ("duckdb",)
+    modules: ClassVar[tuple[str, ...]] = ("duckdb", "pyarrow")
     can = frozenset({"join", "radius", "pages", "LIKE", "batch", "writes"})
     about = "no index: brute force in SQL"
 

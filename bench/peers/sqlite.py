@@ -35,7 +35,7 @@ class SqliteVec(Peer):
     def build(self) -> None:
         types = {"INT": "integer", "REAL": "float", "TEXT": "text"}
         listed = ", ".join(f"{n} {types[t]}" for n, t in self.columns().items())
-        self._connections = {1: self._connect()}
+        self._connections: dict[int, Any] = {1: self._connect()}
         self._connections[1].execute(
             f"CREATE VIRTUAL TABLE items USING vec0(id integer primary key, {listed}, "
             f"v float[{self.data.dim}])"
@@ -45,7 +45,7 @@ class SqliteVec(Peer):
         self._connections[1].close()
 
     def open(self, start: str | None) -> None:
-        self._connections: dict[int, Any] = {}
+        self._connections = {}
 
     def close(self) -> None:
         for con in self._connections.values():
