@@ -212,6 +212,26 @@ class Peer:
             columns = {n: self.data.attributes[n][there] for n in ("id", *self.data.filters)}
             yield columns, np.ascontiguousarray(self.data.vectors[there])
 
+    def fill(self, size: int) -> None:
+        """Insert every row, so many at a time."""
+        for columns, vectors in self.chunks(size):
+            self.insert(columns, vectors)
+
+
+def arrow(columns: Columns, vectors: Any) -> Any:
+    """Return rows as a table of Arrow's, the vectors as `v`."""
+    import pyarrow as pa
+
+    found = {n: pa.array(c.tolist() if c.dtype.kind == "U" else c) for n, c in columns.items()}
+    flat = pa.array(np.ascontiguousarray(vectors).ravel())
+    found["v"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    return pa.table(found)
+
+
+def tuples(columns: Columns, vectors: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield rows as Python's values; the vector comes last."""
+    return zip(*(c.tolist() for c in columns.values()), vectors, strict=True)
+
 
 def kind(column: Any) -> str:
     return {"f": "REAL", "U": "TEXT"}.get(column.dtype.kind, "INT")

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.cells import Cell
 from bench.data.dataset import Columns
-from bench.peers.base import Ask, Peer, Setting, geometric
+from bench.peers.base import Ask, Peer, Setting, arrow, geometric
 
 _CHUNK = 50_000
 
@@ -30,8 +30,7 @@ class Duckdb(Peer):
         self._con.execute(
             f"CREATE TABLE items (id INT PRIMARY KEY, {listed}, v FLOAT[{self.data.dim}])"
         )
-        for columns, vectors in self.chunks(_CHUNK):
-            self.insert(columns, vectors)
+        self.fill(_CHUNK)
         self.index()
         self._con.close()
 
@@ -115,14 +114,9 @@ class Duckdb(Peer):
         return found
 
     def insert(self, columns: Columns, vectors: Any) -> None:
-        import pyarrow as pa
-
-        found = {n: pa.array(c.tolist() if c.dtype.kind == "U" else c) for n, c in columns.items()}
-        flat = pa.array(np.ascontiguousarray(vectors).ravel())
-        found["v"] = pa.FixedSizeListArray.from_arrays(flat, self.data.dim)
         con = self._con.cursor()
-        con.register("source", pa.table(found))
-        con.execute(f"INSERT INTO items SELECT {', '.join(found)} FROM source")
+        con.register("source", arrow(columns, vectors))
+        con.execute("INSERT INTO items SELECT * FROM source")
         con.close()
 
     def delete(self, ids: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.cells import Cell
 from bench.data.dataset import CACHE, Columns, Dataset
-from bench.peers.base import Answers, Ask, Peer, Setting, timed
+from bench.peers.base import Answers, Ask, Peer, Setting, arrow, timed
 from bench.truth import squared
 
 PLANS = ("exact", "prefilter", "fused", "bitmap", "postfilter")
@@ -128,10 +128,8 @@ class Hybridq(Peer):
         return found
 
     def insert(self, columns: Columns, vectors: Any) -> None:
-        from bench import items
-
         con = self._connection(1)
-        con.register("source", items.arrow(columns, vectors))
+        con.register("source", arrow(columns, vectors))
         con.execute(f"INSERT INTO items ({', '.join(columns)}, v) SELECT * FROM source")
         con.unregister("source")
 
