@@ -12,6 +12,7 @@ from bench.cells import Cell
 from bench.data.dataset import Dataset
 from bench.peers.base import CannotError, Setting
 from bench.peers.own import PLANS
+from bench.peers.registry import ENGINES
 from bench.peers.remote import PeerError, Remote
 from bench.results import OWN
 from bench.timing import Summary, Tuned, Tuner, side_by_side, summarize
@@ -163,7 +164,9 @@ class Measurer:
             return Tuned({"recall": target}, target, reached=True)
         # What sufficed for an earlier state of the engine says nothing of this one.
         again = self.effort.retune or own
-        return self._tuner.tuned(engine, cell, truth, k, target, again=again)
+        other = ENGINES[engine.name].tuned_as
+        twin = next((e for e in self.engines if e.name == other), None)
+        return self._tuner.tuned(engine, cell, truth, k, target, again=again, twin=twin)
 
     def _turns(
         self,

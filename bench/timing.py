@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,24 +160,49 @@ class Tuner:
         self._budget = budget_seconds
 
     def tuned(
-        self, peer: Tunable, cell: Cell, truth: Truth, k: int, target: float, *, again: bool = False
+        self,
+        peer: Tunable,
+        cell: Cell,
+        truth: Truth,
+        k: int,
+        target: float,
+        *,
+        again: bool = False,
+        twin: Tunable | None = None,
     ) -> Tuned:
-        """Return the choice, remembered from an earlier run unless `again`."""
+        """Return the choice, remembered from an earlier run unless `again`.
+
+        A setting costs a `twin` the same but for what does not depend on it: its choice is taken.
+        """
         file = _TUNED / f"{self._data.name}.json"
         key = f"{peer.name} {cell.name} k={k} recall={target} queries={len(self._queries)}"
         known = json.loads(file.read_text()) if file.exists() else {}
         if key not in known or again:
-            found = self._sweep(peer, cell, truth, k, target)
+            ladders, cut = peer.ladders(k), False
+            if twin is not None:
+                other = self.tuned(twin, cell, truth, k, target, again=again)
+                known_to_it, cut = twin.ladders(k), other.cut
+                ladders = [[other.setting], *(x for x in ladders if x not in known_to_it)]
+            found = self._sweep(peer, cell, truth, k, target, ladders)
+            found = replace(found, cut=found.cut or cut)
             known = json.loads(file.read_text()) if file.exists() else {}
             known[key] = found.__dict__
             _write(file, known)
         return Tuned(**known[key])
 
-    def _sweep(self, peer: Tunable, cell: Cell, truth: Truth, k: int, target: float) -> Tuned:
+    def _sweep(
+        self,
+        peer: Tunable,
+        cell: Cell,
+        truth: Truth,
+        k: int,
+        target: float,
+        ladders: list[list[Setting]],
+    ) -> Tuned:
         reaching: list[tuple[float, Setting, float]] = []
         highest: tuple[float, Setting] = (-1.0, {})
         end, cut = time.perf_counter() + self._limit, False
-        for ladder in peer.ladders(k):
+        for ladder in ladders:
             tried: dict[int, tuple[float, float]] = {}
 
             def at(step: int, ladder: list[Setting] = ladder, tried: Any = tried) -> float:

@@ -70,6 +70,9 @@ class Peer:
     can: ClassVar[frozenset[str]] = frozenset()
     """Of `join`, `radius`, `pages`, `LIKE`, `batch`, `writes`."""
     about: ClassVar[str] = ""
+    tuned_as: ClassVar[str | None] = None
+    """Who answers by the same index at the same settings, faster: its best setting is tried first,
+    and beyond it only the ladders that the other has not."""
     version: str | None = None
     """Where the package's version is not the engine's."""
 

@@ -86,6 +86,20 @@ def test_a_ladder_that_time_did_not_reach_is_tried_once(sweep):
     assert found.cut
 
 
+def test_a_twin_is_swept_in_the_place_of_its_ladders(small, monkeypatch):
+    exact = truths(small, [Cell("all")])["all"]
+    twin, peer = Peer(small, range(1, 11)), Peer(small, range(1, 11), [10, 10])
+    twin.name = "twin"
+    tuner = Tuner(small, range(3), budget_seconds=0.001)
+    arguments = (Cell("all"), exact, 10, 0.8 - 1e-9)
+    found = tuner.tuned(peer, *arguments, again=True, twin=twin)
+    assert len(twin.tried) > 2
+    chosen = {"found": 8, "step": 7, "ladder": 0}
+    assert peer.tried == [chosen, {"found": 10, "step": 0, "ladder": 1}]
+    assert found.reached
+    assert tuner.tuned(twin, *arguments).setting == chosen
+
+
 def test_the_mark_is_remembered(small, sweep):
     first = sweep([1, 2, 9], seconds=0.5)
     exact = truths(small, [Cell("all")])["all"]
