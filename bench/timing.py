@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -172,19 +172,17 @@ class Tuner:
     ) -> Tuned:
         """Return the choice, remembered from an earlier run unless `again`.
 
-        A setting costs a `twin` the same but for what does not depend on it: its choice is taken.
+        A `twin` gives the same answers by the same settings: what it is tuned to is tried.
         """
         file = _TUNED / f"{self._data.name}.json"
         key = f"{peer.name} {cell.name} k={k} recall={target} queries={len(self._queries)}"
         known = json.loads(file.read_text()) if file.exists() else {}
         if key not in known or again:
-            ladders, cut = peer.ladders(k), False
+            ladders, other = peer.ladders(k), None
             if twin is not None:
-                other = self.tuned(twin, cell, truth, k, target, again=again)
-                known_to_it, cut = twin.ladders(k), other.cut
+                other, known_to_it = self.tuned(twin, cell, truth, k, target), twin.ladders(k)
                 ladders = [[other.setting], *(x for x in ladders if x not in known_to_it)]
-            found = self._sweep(peer, cell, truth, k, target, ladders)
-            found = replace(found, cut=found.cut or cut)
+            found = self._sweep(peer, cell, truth, k, target, ladders, other)
             known = json.loads(file.read_text()) if file.exists() else {}
             known[key] = found.__dict__
             _write(file, known)
@@ -198,17 +196,22 @@ class Tuner:
         k: int,
         target: float,
         ladders: list[list[Setting]],
+        other: Tuned | None,
     ) -> Tuned:
         reaching: list[tuple[float, Setting, float]] = []
         highest: tuple[float, Setting] = (-1.0, {})
-        end, cut = time.perf_counter() + self._limit, False
+        end, cut = time.perf_counter() + self._limit, other is not None and other.cut
         for ladder in ladders:
             tried: dict[int, tuple[float, float]] = {}
 
             def at(step: int, ladder: list[Setting] = ladder, tried: Any = tried) -> float:
                 nonlocal highest
                 if step not in tried:
-                    tried[step] = self._try(peer, cell, truth, k, ladder[step])
+                    recall, seconds = self._try(peer, cell, truth, k, ladder[step])
+                    if other is not None and ladder[step] == other.setting:
+                        # That was judged by more queries.
+                        recall = other.recall
+                    tried[step] = recall, seconds
                     highest = max(highest, (tried[step][0], ladder[step]), key=lambda h: h[0])
                 return float(tried[step][0])
 
