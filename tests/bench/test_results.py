@@ -158,6 +158,7 @@ def test_an_engine_that_came_later_is_held_to_its_own_turns(tmp_path, capsys):
     text = (tmp_path / "a.md").read_text()
     assert "0.200 = 2.00x" in text
     assert "0.800 = 2.00x" in text
+    assert "zvec came later to some cells" in text
     # A hybridq that failed in those turns leaves a time without a ratio.
     joined = results.joined(first, {"hybridq": {"error": "no"}, "zvec": engine(0.8)})
     other = write(tmp_path / "b.jsonl", line("x", joined))
