@@ -96,8 +96,8 @@ def _data(found: Results, data: str) -> Iterator[Block]:
     later = [n for n in names if any("beside" in x["engines"].get(n, {}) for x in searches)]
     if later:
         yield Paragraph(
-            f"{', '.join(later)} came later to some cells: there a ratio is to hybridq's p50 in the "
-            "turns they took together, not to the one that is shown."
+            f"{', '.join(later)} came later to some cells: there a ratio is to hybridq's p50 in "
+            "the turns they took together, not to the one that is shown."
         )
     for workload, text in WORKLOADS.items():
         lines = [line for line in searches if line["workload"] == workload]
