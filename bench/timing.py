@@ -201,13 +201,19 @@ class Tuner:
         reaching: list[tuple[float, Setting, float]] = []
         highest: tuple[float, Setting] = (-1.0, {})
         end, cut = time.perf_counter() + self._limit, other is not None and other.cut
-        for ladder in ladders:
+        for ladder in self._by_cost(peer, cell, k, ladders):
+            limit = 1.5 * min((s for s, _, _ in reaching), default=float("inf"))
             tried: dict[int, tuple[float, float]] = {}
 
-            def at(step: int, ladder: list[Setting] = ladder, tried: Any = tried) -> float:
+            def at(
+                step: int,
+                ladder: list[Setting] = ladder,
+                tried: Any = tried,
+                limit: float = limit,
+            ) -> float:
                 nonlocal highest
                 if step not in tried:
-                    recall, seconds = self._try(peer, cell, truth, k, ladder[step])
+                    recall, seconds = self._try(peer, cell, truth, k, ladder[step], limit)
                     if other is not None and ladder[step] == other.setting:
                         # That was judged by more queries.
                         recall = other.recall
@@ -216,7 +222,6 @@ class Tuner:
                 return float(tried[step][0])
 
             low, step, previous = -1, 0, -1.0
-            limit = 1.5 * min((s for s, _, _ in reaching), default=float("inf"))
             while at(step) < target:
                 late = time.perf_counter() > end
                 saturated = step >= 15 and at(step) > 0.5 and at(step) - previous < 0.001
@@ -247,11 +252,24 @@ class Tuner:
             fastest = 0
         return Tuned(best[fastest][1], best[fastest][2], reached=True, cut=cut)
 
+    def _by_cost(
+        self, peer: Tunable, cell: Cell, k: int, ladders: list[list[Setting]]
+    ) -> list[list[Setting]]:
+        """Return the ladder first whose first setting is fastest: a slow one may take all time."""
+
+        def cost(ladder: list[Setting]) -> float:
+            asked = self._queries[:1]
+            return min(peer.answers(cell, k, asked, ladder[0]).seconds[0] for _ in range(2))
+
+        return sorted(ladders, key=cost) if len(ladders) > 1 else ladders
+
     def _try(
-        self, peer: Tunable, cell: Cell, truth: Truth, k: int, setting: Setting
+        self, peer: Tunable, cell: Cell, truth: Truth, k: int, setting: Setting, limit: float
     ) -> tuple[float, float]:
-        """Return recall and median seconds."""
-        count, _ = affordable(peer, cell, k, self._queries, setting, self._budget)
+        """Return recall and median seconds; no recall where one answer takes twice the limit."""
+        count, one = affordable(peer, cell, k, self._queries, setting, self._budget)
+        if one > 2 * limit:
+            return -1.0, one
         queries = self._queries[:count]
         answers = peer.answers(cell, k, queries, setting)
         found = summarize(self._data, truth, cell, k, queries, answers)

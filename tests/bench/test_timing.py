@@ -51,6 +51,27 @@ def sweep(small, monkeypatch):
     return run
 
 
+def test_a_slow_ladder_does_not_take_the_time_of_a_fast_one(small, monkeypatch):
+    peer = Peer(small, [10], range(1, 11))
+    # The first finds everything and takes a thousand times as long: it is seen, and left.
+    answers = peer.answers
+
+    def slow(cell, k, queries, setting):
+        found = answers(cell, k, queries, setting)
+        taken.append((setting["ladder"], len(queries)))
+        factor = 1_000 if setting["ladder"] == 0 else 1
+        return Answers([s * factor for s in found.seconds], found.ids)
+
+    taken = []
+    monkeypatch.setattr(peer, "answers", slow)
+    exact = truths(small, [Cell("all")])["all"]
+    tuner = Tuner(small, range(30), budget_seconds=0.001)
+    found = tuner.tuned(peer, Cell("all"), exact, 10, 0.8 - 1e-9, again=True)
+    assert found.setting["ladder"] == 1
+    assert (found.reached, found.cut) == (True, False)
+    assert max(count for ladder, count in taken if ladder == 0) == 1
+
+
 def test_the_cheapest_setting_that_reaches_the_recall(sweep):
     found = sweep(range(1, 11))
     assert found.setting["found"] == 8
