@@ -124,6 +124,20 @@ def test_a_missing_data_set_is_one_line(outside, capsys, monkeypatch):
     assert "products: skipped: product photos are not at /nowhere" in capsys.readouterr().err
 
 
+def test_an_engine_whose_start_is_interrupted_is_stopped(outside, small, monkeypatch):
+    started = []
+
+    def interrupted(self, process, patience):
+        started.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(remote.Remote, "_receive", interrupted)
+    engine = remote.Remote("duckdb", small)
+    with pytest.raises(KeyboardInterrupt):
+        engine.start()
+    assert [process.poll() is not None for process in started] == [True]
+
+
 def test_engines_say_what_they_are():
     for name, engine in ENGINES.items():
         assert engine.name == name
