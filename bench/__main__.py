@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("--recall", type=_recall, default=0.95)
     two.add_argument("--passes", type=_count, default=3, help="a query's time is its best of these")
     two.add_argument("--seconds", type=float, default=2.0, help="for an engine in a cell (2)")
+    two.add_argument(
+        "--equal", action="store_true", help="hybridq, too, is tuned to just reach the recall"
+    )
     two.add_argument("--retune", action="store_true", help="sweep the peers' settings again")
     two.add_argument("--again", action="store_true", help="measure what --out has, again")
     two.add_argument("--out", type=_result, help="file of results; one that is there is completed")
@@ -80,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: argparse._SubParsersAction, name: str, text: str) -> argparse.ArgumentParser:
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse.ArgumentParser:
     return commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
 
 

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from bench import results
-from bench.results import Results
+from bench.results import OWN, Results, turns
 
-OWN = "hybridq"
 # Repeated runs agree within 15 % in the mean of the ratios; in a single cell, within this.
 NOISE = 1.25
 _MEAN_NOISE = 1.15
@@ -71,11 +70,13 @@ def _change(cell: str, old: dict[str, Any], new: dict[str, Any]) -> Change:
         and "p50" in new.get(n, {})
         and old[n].get("reached")
         and new[n].get("reached")
+        and "p50" in turns(old, n)
+        and "p50" in turns(new, n)
     ]
     ratio = None
     if common:
-        drift = np.exp(np.mean([np.log(new[n]["p50"] / old[n]["p50"]) for n in common]))
-        ratio = float(now["p50"] / mine["p50"] / drift)
+        beside = [(_ratio(old, n), _ratio(new, n)) for n in common]
+        ratio = float(np.exp(np.mean([np.log(before / after) for before, after in beside])))
     return Change(
         cell,
         ratio,
@@ -84,6 +85,10 @@ def _change(cell: str, old: dict[str, Any], new: dict[str, Any]) -> Change:
         (mine["wrong"], now["wrong"]),
         tuple(common),
     )
+
+
+def _ratio(engines: dict[str, Any], name: str) -> float:
+    return float(engines[name]["p50"] / turns(engines, name)["p50"])
 
 
 def mean_ratio(found: list[Change]) -> float | None:

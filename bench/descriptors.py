@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.data.dataset import CACHE, STOCK, Columns, DataError, Dataset, subset
+from bench.data.dataset import CACHE, STOCK, Columns, DataError, Dataset, save_columns, subset
 
 FOLDER = CACHE / "sift"
 TOOLS = Path(__file__).parent.parent / "tools"
@@ -110,7 +110,7 @@ def _describe(
     except ImportError as error:
         raise DataError("the descriptors need pip install opencv-python-headless") from error
     cv2.setNumThreads(1)
-    sift = cv2.SIFT_create()
+    sift = cv2.SIFT_create()  # type: ignore[attr-defined] # its stubs lack it
     points = [cv2.KeyPoint(float(x), float(y), float(size)) for x, y, size in _POINTS]
     vectors = np.empty((len(photos), KEY_POINTS, DIM), np.float32)
     contrast = np.empty((len(photos), KEY_POINTS), np.float32)
@@ -132,7 +132,7 @@ def _save(name: str, content: npt.NDArray[Any] | Columns) -> None:
     """Write under another name first, so that an array that is there is whole."""
     unfinished = FOLDER / f"unfinished-{name}"
     if isinstance(content, dict):
-        np.savez(unfinished, **content)
+        save_columns(unfinished, content)
     else:
         np.save(unfinished, content)
     unfinished.rename(FOLDER / name)

@@ -39,7 +39,7 @@ from bench.cells import Cell
 from bench.data.dataset import CACHE, Dataset
 from bench.descriptors import load
 from bench.items import build_report, database
-from bench.peers.base import ONE_THREAD, Answers, Setting
+from bench.peers.base import ONE_THREAD, Answers, Engine, Setting
 from bench.peers.own import PLANS, Hybridq
 from bench.peers.registry import PEERS
 from bench.peers.remote import Remote
@@ -122,7 +122,7 @@ def against_peers(run: Run) -> None:
             answers = run.engine.answers(cell, k, run.queries, own)
             reach = max(target, round(run.summary(cell, k, answers).recall, 3))
         tuned = [tuner.tuned(p, cell, truth, k, reach, again=arguments.retune) for p in peers]
-        entries = [
+        entries: list[tuple[Engine, Setting]] = [
             (run.engine, own),
             *((p, t.setting) for p, t in zip(peers, tuned, strict=True)),
         ]
@@ -220,8 +220,9 @@ def forced(run: Run) -> None:
                 regret=regret,
             )
     print()
-    for k, values in [*regrets.items(), ("any", [v for vs in regrets.values() for v in vs])]:
-        print(f"regret, k = {k}: mean {statistics.mean(values):.3f}, max {max(values):.2f}")
+    every = [v for values in regrets.values() for v in values]
+    for depth, values in [*regrets.items(), ("any", every)]:
+        print(f"regret, k = {depth}: mean {statistics.mean(values):.3f}, max {max(values):.2f}")
     for k, names in short.items():
         print(f"short of recall, k = {k}: {', '.join(names)}")
 

@@ -16,13 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 import hybridq
 from bench.data import load
 from bench.data.dataset import CACHE, Dataset
-from bench.peers.base import bytes_in, kind, peak_bytes
+from bench.peers.base import arrow, bytes_in, kind, loads, peak_bytes
 
 INDEX = "CREATE INDEX items_v ON items USING ann (v)"
 _CHUNK = 100_000
@@ -39,16 +36,9 @@ def table(data: Dataset) -> str:
     return f"CREATE TABLE items (id INT PRIMARY KEY, {', '.join(columns)}, v FLOAT[{data.dim}])"
 
 
-def rows(data: Dataset, there: slice) -> pa.Table:
+def rows(data: Dataset, there: slice) -> Any:
     """Return rows as columns in the table's order."""
     return arrow({n: c[there] for n, c in data.attributes.items()}, data.vectors[there])
-
-
-def arrow(columns: dict[str, Any], vectors: Any) -> pa.Table:
-    found = {n: pa.array(c.tolist() if c.dtype.kind == "U" else c) for n, c in columns.items()}
-    flat = pa.array(np.ascontiguousarray(vectors).ravel())
-    found["v"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    return pa.table(found)
 
 
 def database(data: Dataset, *, rebuild: bool = False, folder: Path = CACHE / "items") -> Path:
@@ -86,11 +76,12 @@ def _insert(data: Dataset, path: Path) -> None:
 
 def _index(path: Path) -> None:
     with hybridq.connect(path) as con:
-        started = time.perf_counter()
+        started, load = time.perf_counter(), loads()
         con.execute(INDEX)
         seconds = time.perf_counter() - started
     report = {
         "seconds": round(seconds, 1),
+        "load": [*load, *loads()],
         "peak_bytes": peak_bytes(),
         "index_bytes": bytes_in(path.parent / f"{path.name}.hybridq"),
     }

@@ -12,11 +12,12 @@ from bench.cells import Cell
 from bench.data.dataset import Dataset
 from bench.peers.base import CannotError, Setting
 from bench.peers.own import PLANS
+from bench.peers.registry import ENGINES
 from bench.peers.remote import PeerError, Remote
+from bench.results import OWN
 from bench.timing import Summary, Tuned, Tuner, side_by_side, summarize
 from bench.truth import Truth
 
-OWN = "hybridq"
 # Who is this much short of the target still counts as meeting it: that much is noise.
 SLACK = 0.01
 _EXPLAINED = 20
@@ -29,13 +30,17 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: queries, passes, seconds for an engine in a cell, most threads."""
+    """How much is measured: queries, passes, seconds for an engine in a cell, most threads.
+
+    `equal` tunes hybridq as the peers are: to the lowest recall it can be set to that reaches it.
+    """
 
     queries: int = 100
     passes: int = 3
     seconds: float = 2.0
     threads: int = 2
     retune: bool = False
+    equal: bool = False
 
 
 class Measurer:
@@ -51,11 +56,19 @@ class Measurer:
             limit_seconds=_TUNING * effort.seconds,
         )
 
-    def search(self, cell: Cell, truth: Truth, k: int, target: float) -> dict[str, Entry]:
-        """Return what each engine did, or why it could not, by name."""
+    def search(
+        self,
+        cell: Cell,
+        truth: Truth,
+        k: int,
+        target: float,
+        engines: Sequence[Remote] | None = None,
+    ) -> dict[str, Entry]:
+        """Return what each engine, or each of those given, did, or why it could not, by name."""
+        engines = self.engines if engines is None else engines
         entries: dict[str, Entry] = {}
         able: list[tuple[Remote, Tuned]] = []
-        for engine in self.engines:
+        for engine in engines:
             try:
                 tuned = self.tuned(engine, cell, truth, k, target)
                 engine.answers(cell, k, self.queries[:1], tuned.setting)
@@ -70,6 +83,7 @@ class Measurer:
                 continue
             entry = {**asdict(summary), "setting": tuned.setting, "version": engine.version}
             entry["reached"] = summary.recall >= target - SLACK and summary.wrong == 0
+            entry |= tuned.marks()
             try:
                 for threads in range(1, self.effort.threads + 1):
                     entry[f"qps{threads}"] = engine.throughput(
@@ -80,7 +94,7 @@ class Measurer:
             except (CannotError, PeerError) as error:
                 entry["error_after"] = str(error)
             entries[engine.name] = entry
-        return {e.name: entries[e.name] for e in self.engines if e.name in entries}
+        return {e.name: entries[e.name] for e in engines if e.name in entries}
 
     def forced(self, engine: Remote, cell: Cell, truth: Truth, k: int, target: float) -> Entry:
         """Return every plan by force beside the choice, and the regret of the choice."""
@@ -129,12 +143,8 @@ class Measurer:
 
     def curve(self, engine: Remote, cell: Cell, truth: Truth, k: int) -> list[Entry]:
         """Return recall and latency along the engine's ladders, from cheap to thorough."""
-        if engine.name == OWN:
-            ladders: list[list[Setting]] = [[{"recall": r} for r in (0.7, 0.8, 0.9, 0.95, 0.99)]]
-        else:
-            ladders = engine.ladders(k)
         points: list[Entry] = []
-        for ladder in ladders:
+        for ladder in engine.ladders(k):
             last = -1.0
             for at in sorted(
                 {round(i * (len(ladder) - 1) / (_POINTS - 1)) for i in range(_POINTS)}
@@ -149,9 +159,14 @@ class Measurer:
         return points
 
     def tuned(self, engine: Remote, cell: Cell, truth: Truth, k: int, target: float) -> Tuned:
-        if engine.name == OWN:
+        own = engine.name == OWN
+        if own and not self.effort.equal:
             return Tuned({"recall": target}, target, reached=True)
-        return self._tuner.tuned(engine, cell, truth, k, target, again=self.effort.retune)
+        # What sufficed for an earlier state of the engine says nothing of this one.
+        again = self.effort.retune or own
+        other = ENGINES[engine.name].tuned_as
+        twin = next((e for e in self.engines if e.name == other), None)
+        return self._tuner.tuned(engine, cell, truth, k, target, again=again, twin=twin)
 
     def _turns(
         self,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bench.document import Figure
-from bench.measure import OWN, PLANS
+from bench.peers.own import PLANS
 from bench.peers.registry import ENGINES
-from bench.results import ResultError, Results
+from bench.results import OWN, ResultError, Results
 
 _VALLEY = (0.01, 0.2)
 

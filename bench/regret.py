@@ -41,22 +41,31 @@ def cells(rows: int, own: dict[str, Any]) -> Iterator[tuple[str, str, Values]]:
     for part, share in narrow:
         where = "WHERE kpt = ?" + (" AND price < ?" if part < 1 else "")
         more = (int(rows * part),) if part < 1 else ()
-        yield f"{share:g} % +", where, lambda j, more=more: (int(point[j]), *more)
-        yield f"{share:g} % -", where, lambda j, more=more: ((int(point[j]) + 7) % 17, *more)
-    yield "10 % label", "WHERE label = ?", lambda j: (int(label[j]),)
-    yield "10 % other label", "WHERE label = ?", lambda j: ((int(label[j]) + 3) % 10,)
+        yield f"{share:g} % +", where, _shifted(point, 0, 17, *more)
+        yield f"{share:g} % -", where, _shifted(point, 7, 17, *more)
+    yield "10 % label", "WHERE label = ?", _shifted(label, 0, 10)
+    yield "10 % other label", "WHERE label = ?", _shifted(label, 3, 10)
     yield "4 % and", "WHERE price < ? AND stock < ?", _bound(int(rows * 0.2), 200)
     yield "0.012 % and", "WHERE price < ? AND stock < ?", _bound(int(rows * 0.012), 10)
     yield "1 % or", "WHERE price < ? OR stock < ?", _bound(int(rows * 0.005), 5)
     for name, factor in (("30 %", 8000), ("6 %", 1000), ("1 %", 140)):
         yield f"opaque {name} kept", "WHERE price < hue * ?", _bound(factor)
-        yield f"opaque {name} new", "WHERE price < hue * ?", lambda j, f=factor: (f + j / 1e4,)
+        yield f"opaque {name} new", "WHERE price < hue * ?", _new(factor)
     yield "opaque 6 % of 10 %", "WHERE price < hue * ? AND label = 3", _bound(1000)
     yield "opaque 30 % of 0.1 %", "WHERE price < hue * ? AND stock = 3", _bound(8000)
 
 
 def _bound(*values: Any) -> Values:
     return lambda j: values
+
+
+def _new(value: float) -> Values:
+    return lambda j: (value + j / 1e4,)
+
+
+def _shifted(column: Any, by: int, choices: int, *more: Any) -> Values:
+    """Return the query's own value, or `by` choices beyond, and what else is given."""
+    return lambda j: ((int(column[j]) + by) % choices, *more)
 
 
 def main() -> None:

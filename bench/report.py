@@ -12,9 +12,9 @@ import numpy as np
 
 from bench import plots, results
 from bench.document import Block, Figure, Heading, Paragraph, Table, markdown, page
-from bench.measure import OWN, PLANS
+from bench.peers.own import PLANS
 from bench.peers.registry import ENGINES
-from bench.results import RESULTS, ResultError, Results
+from bench.results import OWN, RESULTS, ResultError, Results, turns
 from bench.workloads import WORKLOADS
 
 _TWO_STEPS = ("faiss-pre", "faiss-post")
@@ -27,6 +27,19 @@ _HOW = (
     "p50 over hybridq's: above 1, hybridq is faster. A time without a ratio is of less recall:"
     " it misses the target; what it reached is shown. “short” counts answers with fewer rows "
     "than they should have; “wrong” rows that fail the WHERE, come twice or are spare."
+)
+_EQUAL = (
+    "hybridq is tuned as its peers are: it answers at the lowest recall that it can be set to at "
+    "which it reaches the target over these queries. That setting is shown beside what it reached."
+)
+_UNTUNED = (
+    "hybridq is not tuned: it is set to the target, and mostly lands above it, where peers are "
+    "tuned to just reach it."
+)
+_CUT = "†"
+_LEGEND = (
+    f"{_CUT} Time ended the sweep of its settings: one that was not tried might be faster, or "
+    "reach the recall."
 )
 
 
@@ -66,6 +79,9 @@ def report(found: Results) -> Iterator[Block]:
         f"{', '.join(f'{n} = {v}' for n, v in settings.items())}."
     )
     yield Paragraph(_HOW)
+    yield Paragraph(_EQUAL if settings.get("equal") else _UNTUNED)
+    if any(_is_cut(line) for line in found.lines):
+        yield Paragraph(_LEGEND)
     for data in dict.fromkeys(line["data"] for line in found.lines):
         yield Heading(data)
         yield from _data(found, data)
@@ -77,6 +93,12 @@ def _data(found: Results, data: str) -> Iterator[Block]:
         yield from _verdict(searches)
     yield from plots.figures(found, data)
     names = [n for n in ENGINES if any(n in line["engines"] for line in searches)]
+    later = [n for n in names if any("beside" in x["engines"].get(n, {}) for x in searches)]
+    if later:
+        yield Paragraph(
+            f"{', '.join(later)} came later to some cells: there a ratio is to hybridq's p50 in "
+            "the turns they took together, not to the one that is shown."
+        )
     for workload, text in WORKLOADS.items():
         lines = [line for line in searches if line["workload"] == workload]
         if lines:
@@ -103,13 +125,21 @@ def _of(found: Results, kind: str, data: str) -> list[dict[str, Any]]:
     return [line for line in found.of(kind) if line["data"] == data]
 
 
+def _is_cut(line: dict[str, Any]) -> bool:
+    return any("cut" in entry for entry in (line, *line.get("engines", {}).values()))
+
+
+def _mark(entry: dict[str, Any]) -> str:
+    return _CUT if entry.get("cut") else ""
+
+
 def ratios(searches: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
     """Return the peer's p50 over hybridq's by cell, where both reach the recall."""
     return {
-        line["cell"]: line["engines"][name]["p50"] / line["engines"][OWN]["p50"]
+        line["cell"]: line["engines"][name]["p50"] / turns(line["engines"], name)["p50"]
         for line in searches
         if line["engines"].get(name, {}).get("reached")
-        and line["engines"].get(OWN, {}).get("reached")
+        and turns(line["engines"], name).get("reached")
     }
 
 
@@ -133,6 +163,7 @@ def _verdict(searches: list[dict[str, Any]]) -> Iterator[Block]:
                 str(sum(r < 1 for r in found.values())),
                 f"{len(found)} of {len(there)}",
                 str(sum(not e["reached"] for e in able)),
+                str(sum("cut" in e for e in able)),
                 str(sum(e["short"] > 0 for e in able)),
                 str(sum("cannot" in e for e in there)),
                 str(sum("error" in e for e in there)),
@@ -142,7 +173,8 @@ def _verdict(searches: list[dict[str, Any]]) -> Iterator[Block]:
     yield Table(
         (
             *("engine", "version", "mean ratio", "shares ≤ 20 %", "least", "cells it is ahead"),
-            *("at equal recall", "misses recall", "too few rows", "cannot", "fails"),
+            *("at equal recall", "misses recall", f"sweep cut {_CUT}", "too few rows"),
+            *("cannot", "fails"),
         ),
         rows,
     )
@@ -171,28 +203,32 @@ def _latency(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> Table:
     rows = []
     for line in lines:
         own = line["engines"].get(OWN, {})
-        cells = [line["cell"], f"{line['share'] * 100:.3g} %", _own(own), own.get("plan", "")]
-        cells += [_peer(line["engines"].get(name), own) for name in others]
+        shown = _own(own, line["target"])
+        cells = [line["cell"], f"{line['share'] * 100:.3g} %", shown, own.get("plan", "")]
+        cells += [_peer(line["engines"], name) for name in others]
         rows.append(cells)
     return Table(("cell", "share", "hybridq p50 ms", "plan", *others), rows)
 
 
-def _own(entry: dict[str, Any]) -> str:
+def _own(entry: dict[str, Any], target: float) -> str:
     if "p50" not in entry:
         return _fault(entry)
-    text = f"{entry['p50']:.3f} @ {entry['recall']:.3f}, {entry['rows']} rows"
+    asked = entry["setting"].get("recall", target)
+    at = f" (set to {asked:g})" if asked != target else ""
+    text = f"{entry['p50']:.3f}{_mark(entry)} @ {entry['recall']:.3f}{at}, {entry['rows']} rows"
     return text + _flaws(entry)
 
 
-def _peer(entry: dict[str, Any] | None, own: dict[str, Any]) -> str:
+def _peer(engines: dict[str, Any], name: str) -> str:
+    entry = engines.get(name)
     if entry is None:
         return ""
     if "p50" not in entry:
         return _fault(entry)
+    text, own = f"{entry['p50']:.3f}{_mark(entry)}", turns(engines, name)
     if entry["reached"] and own.get("reached"):
-        ratio = entry["p50"] / own["p50"]
-        return f"{entry['p50']:.3f} = {times(ratio)}{_flaws(entry)}"
-    return f"{entry['p50']:.3f} @ {entry['recall']:.3f}" + _flaws(entry)
+        return f"{text} = {times(entry['p50'] / own['p50'])}{_flaws(entry)}"
+    return f"{text} @ {entry['recall']:.3f}{_flaws(entry)}"
 
 
 def _fault(entry: dict[str, Any]) -> str:
@@ -229,7 +265,7 @@ def _details(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> Table:
                     f"{entry['recall']:.3f} ({entry['recall_p5']:.2f})",
                     str(entry["rows"]),
                     *speed,
-                    setting,
+                    f"{setting} {_mark(entry)}".strip(),
                 )
             )
     header = ("cell: engine", "p50 ms", "p95", "p99", "recall (5th %)", "rows")
@@ -249,7 +285,7 @@ def _forced(found: Results, data: str) -> Iterator[Block]:
         )
     rows = []
     for line in lines:
-        times = []
+        times: list[str] = []
         for plan in PLANS:
             entry = line["plans"].get(plan)
             text = "" if entry is None else f"{entry['p50']:.3f} @ {entry['recall']:.3f}"
@@ -276,7 +312,7 @@ def _batches(found: Results, data: str) -> Iterator[Block]:
             ("engine", "queries", "seconds", "queries per second", "recall"),
             [
                 (
-                    line["engine"],
+                    line["engine"] + _mark(line),
                     str(line["queries"]),
                     f"{line['batch_seconds']:.3f}",
                     f"{line['per_second']:,.0f}",
@@ -288,7 +324,7 @@ def _batches(found: Results, data: str) -> Iterator[Block]:
 
 
 def _writes(found: Results, data: str) -> Iterator[Block]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for line in _of(found, "writes", data):
         if "error" in line:
             rows.append((line["engine"], line["error"], "", "", "", "", ""))
@@ -296,7 +332,8 @@ def _writes(found: Results, data: str) -> Iterator[Block]:
             times = [f"{m[w][p]:.3f}" for w in ("alone", "beside") for p in ("p50", "p99")]
             rate = f"{m['rate']:g}" if m["rate"] else "as fast as it goes"
             written = f"{m['rows_per_second']:,.0f}"
-            rows.append((f"{line['engine']}, {rate}", written, *times, str(m["short"])))
+            engine = f"{line['engine']}{_mark(line)}, {rate}"
+            rows.append((engine, written, *times, str(m["short"])))
     if rows:
         yield Heading(f"W10: {WORKLOADS['W10']}", 3)
         header = ("engine, rows a second asked", "written", "p50 alone", "p99 alone")
@@ -308,7 +345,12 @@ def _costs(found: Results, data: str) -> Iterator[Block]:
     if not lines:
         return
     yield Heading(f"Cost: {WORKLOADS['cost']}", 3)
-    rows = []
+    yield Paragraph(
+        "A database is built once and kept: seconds, peak and size are those of that build. “Load "
+        "then” is the machine's load average of a minute when it began and when it ended, the "
+        "build's own included; where it is missing, it was not noted."
+    )
+    rows: list[tuple[str, ...]] = []
     for line in lines:
         build = line["build"] or {}
         disk = plots.disk_bytes(line) if build else 0
@@ -317,6 +359,7 @@ def _costs(found: Results, data: str) -> Iterator[Block]:
                 line["engine"],
                 str(line["version"]),
                 f"{build['seconds']:.1f}" if build else "built before",
+                " → ".join(map(str, build.get("load", []))),
                 f"{build['peak_bytes'] / 2**20:,.0f}" if build.get("peak_bytes") else "",
                 f"{disk / 2**20:,.0f}" if disk else "",
                 f"{line['resident_bytes'] / 2**20:,.0f}",
@@ -327,8 +370,8 @@ def _costs(found: Results, data: str) -> Iterator[Block]:
         )
     yield Table(
         (
-            *("engine", "version", "build s", "peak MiB", "disk MiB", "resident MiB", "open s"),
-            *("first answer ms", "what"),
+            *("engine", "version", "build s", "load then", "peak MiB", "disk MiB"),
+            *("resident MiB", "open s", "first answer ms", "what"),
         ),
         rows,
     )

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+OWN = "hybridq"
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
 FORMAT = 1
@@ -45,6 +46,23 @@ def key(line: dict[str, Any]) -> str:
     """Return what a line measures: a resumed run does not measure it again."""
     names = ("kind", "data", "cell", "engine", "k", "target")
     return json.dumps([line.get(name) for name in names])
+
+
+def turns(engines: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return what hybridq did in the turns of an engine of a search line.
+
+    An engine that completed the line later was measured beside hybridq once more.
+    """
+    own: dict[str, Any] = engines[name].get("beside", engines.get(OWN, {}))
+    return own
+
+
+def joined(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Return the engines of a search line with those that were measured later."""
+    own = later.get(OWN, {})
+    beside = {n: own[n] for n in ("p50", "recall", "reached") if n in own}
+    more = {n: {**e, "beside": beside} for n, e in later.items() if n not in earlier}
+    return {**earlier, **more} if earlier else later
 
 
 def read(path: Path) -> Results:
@@ -77,7 +95,8 @@ class Writer:
     def __init__(self, path: Path, head: dict[str, Any]) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.done: set[str] = set()
+        self.done: dict[str, dict[str, Any]] = {}
+        """The lines that are there, by key."""
         if path.exists():
             known = read(path)
             changed = [n for n in ("settings", "rows") if known.head.get(n) != head.get(n)]
@@ -85,7 +104,7 @@ class Writer:
                 raise ResultError(
                     f"{path} was measured with other {' and '.join(changed)}: name another --out"
                 )
-            self.done = {key(line) for line in known.lines}
+            self.done = {key(line): line for line in known.lines}
             _drop_torn_line(path)
         else:
             self.write(head)
@@ -95,7 +114,7 @@ class Writer:
             file.write(json.dumps(line, default=_plain) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.done.add(key(line))
+        self.done[key(line)] = line
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -1,7 +1,8 @@
 """`python -m bench run`: workloads by engines into a result file, one line for what is measured.
 
-A run that was interrupted goes on where it was when it is given the same --out. An engine or data
-set that cannot be had is one line, and the rest goes on.
+A run that was interrupted goes on where it was when it is given the same --out; engines that a
+search has not yet are measured beside hybridq, and join its line. An engine or data set that cannot
+be had is one line, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,13 @@ import numpy as np
 from bench import data as sets
 from bench.cells import Cell
 from bench.data.dataset import DataError, Dataset
-from bench.measure import OWN, Effort, Measurer
+from bench.measure import Effort, Measurer
 from bench.peers.base import CannotError
 from bench.peers.environments import MissingError
 from bench.peers.registry import ENGINES
 from bench.peers.remote import PeerError, Remote
-from bench.results import RESULTS, Writer, head, key
-from bench.truth import truths
+from bench.results import OWN, RESULTS, Writer, head, joined, key
+from bench.truth import Truth, truths
 from bench.workloads import WORKLOADS, asked
 
 _TWO_STEPS = (OWN, "faiss-pre", "faiss-post")
@@ -51,6 +53,7 @@ class Run:
             arguments.seconds,
             arguments.threads,
             arguments.retune,
+            arguments.equal,
         )
         self.names = [OWN, *(p for p in arguments.peer or ENGINES if p != OWN)]
         self._writer: Writer | None = None
@@ -70,7 +73,8 @@ class Run:
             "k": arguments.k,
             "recall": arguments.recall,
             "seed": 11,
-            **{n: v for n, v in asdict(self.effort).items() if n != "retune"},
+            **{n: v for n, v in asdict(self.effort).items() if n not in ("retune", "equal")},
+            **({"equal": True} if self.effort.equal else {}),
         }
         path = arguments.out or RESULTS / time.strftime("run-%Y%m%d-%H%M%S.jsonl")
         rows = {d.kind: len(d.vectors) for d in loaded}
@@ -157,10 +161,8 @@ class Run:
 
         for cell in every:
             if cell.workload in wanted or (two_steps and cell.workload in ("W2", "W3")):
-                yield (
-                    line("search", cell, k, target=target),
-                    lambda c=cell: {"engines": measurer.search(c, exact[c.name], k, target)},
-                )
+                one = line("search", cell, k, target=target)
+                yield one, partial(self._search, one, measurer, cell, exact[cell.name])
         own = next((e for e in measurer.engines if e.name == OWN), None)
         plain = [c for c in every if c.workload in ("W0", "W2", "W3", "W4") and c.plain]
         forced = [(n, target) for n in _DEPTHS] if "plans" in wanted else []
@@ -170,16 +172,14 @@ class Run:
                 for cell in plain if (depth, recall) not in _FIG_12 else plain[:8]:
                     yield (
                         line("forced", cell, depth, target=recall),
-                        lambda c=cell, d=depth, r=recall: measurer.forced(
-                            own, c, exact[c.name], d, r
-                        ),
+                        partial(measurer.forced, own, cell, exact[cell.name], depth, recall),
                     )
         if "curves" in wanted:
             for cell in (c for c in plain if c.name in _CURVES):
                 for engine in measurer.engines:
                     yield (
                         line("curve", cell, k, engine=engine.name),
-                        lambda c=cell, e=engine: {"points": measurer.curve(e, c, exact[c.name], k)},
+                        partial(_curve, measurer, engine, cell, exact[cell.name], k),
                     )
         for name, measure in (("W9", _batch), ("W10", _writes)):
             if name in wanted:
@@ -187,13 +187,24 @@ class Run:
                     kind = {"W9": "batch", "W10": "writes"}[name]
                     yield (
                         {"kind": kind, "data": data.name, "engine": engine.name, "k": k},
-                        lambda e=engine, m=measure: m(measurer, e, k, target),
+                        partial(measure, measurer, engine, k, target),
                     )
 
-    def _known(self, line: dict[str, Any], measurer: Measurer) -> bool:
-        return key(line) in self._done() and not self.arguments.again
+    def _search(
+        self, line: dict[str, Any], measurer: Measurer, cell: Cell, truth: Truth
+    ) -> dict[str, Any]:
+        earlier = {} if self.arguments.again else self._done().get(key(line), {}).get("engines", {})
+        engines = [e for e in measurer.engines if e.name == OWN or e.name not in earlier]
+        found = measurer.search(cell, truth, line["k"], line["target"], engines)
+        return {"engines": joined(earlier, found)}
 
-    def _done(self) -> set[str]:
+    def _known(self, line: dict[str, Any], measurer: Measurer) -> bool:
+        known = self._done().get(key(line))
+        if known is None or self.arguments.again:
+            return False
+        return all(e.name in known.get("engines", [e.name]) for e in measurer.engines)
+
+    def _done(self) -> dict[str, dict[str, Any]]:
         assert self._writer is not None
         return self._writer.done
 
@@ -205,13 +216,18 @@ class Run:
 _NEEDING = {"T3", "F12", "plans", "curves"}
 
 
+def _curve(measurer: Measurer, engine: Remote, cell: Cell, truth: Truth, k: int) -> dict[str, Any]:
+    return {"points": measurer.curve(engine, cell, truth, k)}
+
+
 def _batch(measurer: Measurer, engine: Remote, k: int, target: float) -> dict[str, Any]:
     """Top k of 1,000 queries in one statement; fewer where that would take minutes."""
     if "batch" not in ENGINES[engine.name].can:
         raise CannotError("no batch of queries")
     data, cell = measurer.data, Cell("all")
     exact = truths(data, [cell])["all"]
-    setting = measurer.tuned(engine, cell, exact, k, target).setting
+    tuned = measurer.tuned(engine, cell, exact, k, target)
+    setting = tuned.setting
     queries = [n % len(data.queries) for n in range(_BATCH)]
     few = engine.ask("batch", queries=queries[:20], k=k, setting=setting)
     count = min(_BATCH, max(20, int(20 * 20 / max(few["seconds"], 1e-6))))
@@ -224,6 +240,7 @@ def _batch(measurer: Measurer, engine: Remote, k: int, target: float) -> dict[st
         "recall": float(np.mean(recalls)),
         "short": sum(len(ids) < k for ids in found["ids"]),
         "version": engine.version,
+        **tuned.marks(),
     }
 
 
@@ -232,8 +249,8 @@ def _writes(measurer: Measurer, engine: Remote, k: int, target: float) -> dict[s
     if "writes" not in ENGINES[engine.name].can:
         raise CannotError("no writes")
     exact = truths(measurer.data, [Cell("all")])["all"]
-    tuned = measurer.tuned(engine, Cell("all"), exact, k, target).setting
-    setting = {n: v for n, v in tuned.items() if n != "start"}
+    tuned = measurer.tuned(engine, Cell("all"), exact, k, target)
+    setting = {n: v for n, v in tuned.setting.items() if n != "start"}
     data = sets.load(measurer.data.kind, min(len(measurer.data.vectors), _WRITTEN_ROWS))
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         own = Remote(engine.name, data, Path(folder) / "database")
@@ -249,11 +266,14 @@ def _writes(measurer: Measurer, engine: Remote, k: int, target: float) -> dict[s
             )
         finally:
             own.close()
-    return {"rows": len(data.vectors), "version": engine.version, "rates": rates}
+    known = {"rows": len(data.vectors), "version": engine.version, **tuned.marks()}
+    return {**known, "rates": rates}
 
 
 def _default(engine: Remote) -> dict[str, Any]:
-    """Return a setting in the middle of the last graph or only ladder."""
+    """Return a setting in the middle of the first ladder that has several."""
+    if engine.name == OWN:
+        return {}
     ladders = engine.ladders(10)
     ladder = next((x for x in ladders if len(x) > 1), ladders[0])
     return {n: v for n, v in ladder[len(ladder) // 2].items() if n != "start"}

@@ -125,17 +125,25 @@ def side_by_side(
 
 @dataclass(frozen=True)
 class Tuned:
-    """The cheapest setting that reaches the target, or the one of the highest recall."""
+    """The cheapest setting that reaches the target, or the one of the highest recall.
+
+    `cut` says that time ended the sweep: what was not tried might be faster, or reach the target.
+    """
 
     setting: Setting
     recall: float
     reached: bool
+    cut: bool = False
+
+    def marks(self) -> dict[str, bool]:
+        """Return what a result says of the sweep."""
+        return {"cut": True} if self.cut else {}
 
 
 class Tuner:
     """Sweeps a peer's settings for a cell, on the queries that will be measured.
 
-    A try takes `budget_seconds`; after `limit_seconds` no further one begins.
+    A try takes `budget_seconds`; after `limit_seconds` each ladder that is left is tried once.
     """
 
     def __init__(
@@ -152,51 +160,88 @@ class Tuner:
         self._budget = budget_seconds
 
     def tuned(
-        self, peer: Tunable, cell: Cell, truth: Truth, k: int, target: float, *, again: bool = False
+        self,
+        peer: Tunable,
+        cell: Cell,
+        truth: Truth,
+        k: int,
+        target: float,
+        *,
+        again: bool = False,
+        twin: Tunable | None = None,
     ) -> Tuned:
-        """Return the choice, remembered from an earlier run unless `again`."""
+        """Return the choice, remembered from an earlier run unless `again`.
+
+        A `twin` gives the same answers by the same settings: what it is tuned to is tried.
+        """
         file = _TUNED / f"{self._data.name}.json"
         key = f"{peer.name} {cell.name} k={k} recall={target} queries={len(self._queries)}"
         known = json.loads(file.read_text()) if file.exists() else {}
         if key not in known or again:
-            found = self._sweep(peer, cell, truth, k, target)
+            ladders, other = peer.ladders(k), None
+            if twin is not None:
+                other, known_to_it = self.tuned(twin, cell, truth, k, target), twin.ladders(k)
+                ladders = [[other.setting], *(x for x in ladders if x not in known_to_it)]
+            found = self._sweep(peer, cell, truth, k, target, ladders, other)
             known = json.loads(file.read_text()) if file.exists() else {}
             known[key] = found.__dict__
             _write(file, known)
         return Tuned(**known[key])
 
-    def _sweep(self, peer: Tunable, cell: Cell, truth: Truth, k: int, target: float) -> Tuned:
+    def _sweep(
+        self,
+        peer: Tunable,
+        cell: Cell,
+        truth: Truth,
+        k: int,
+        target: float,
+        ladders: list[list[Setting]],
+        other: Tuned | None,
+    ) -> Tuned:
         reaching: list[tuple[float, Setting, float]] = []
-        highest = (-1.0, {})  # type: tuple[float, Setting]
-        end = time.perf_counter() + self._limit
-        for ladder in peer.ladders(k):
+        highest: tuple[float, Setting] = (-1.0, {})
+        end, cut = time.perf_counter() + self._limit, other is not None and other.cut
+        for ladder in self._by_cost(peer, cell, k, ladders):
+            limit = 1.5 * min((s for s, _, _ in reaching), default=float("inf"))
             tried: dict[int, tuple[float, float]] = {}
 
-            def at(step: int, ladder: list[Setting] = ladder, tried: Any = tried) -> float:
+            def at(
+                step: int,
+                ladder: list[Setting] = ladder,
+                tried: Any = tried,
+                limit: float = limit,
+            ) -> float:
                 nonlocal highest
                 if step not in tried:
-                    tried[step] = self._try(peer, cell, truth, k, ladder[step])
+                    recall, seconds = self._try(peer, cell, truth, k, ladder[step], limit)
+                    if other is not None and ladder[step] == other.setting:
+                        # That was judged by more queries.
+                        recall = other.recall
+                    tried[step] = recall, seconds
                     highest = max(highest, (tried[step][0], ladder[step]), key=lambda h: h[0])
                 return float(tried[step][0])
 
             low, step, previous = -1, 0, -1.0
-            limit = 1.5 * min((s for s, _, _ in reaching), default=float("inf"))
             while at(step) < target:
                 late = time.perf_counter() > end
                 saturated = step >= 15 and at(step) > 0.5 and at(step) - previous < 0.001
                 if step == len(ladder) - 1 or late or saturated or tried[step][1] > limit:
+                    cut |= late and step < len(ladder) - 1
                     step = -1
                     break
                 low, previous = step, at(step)
                 step = min(2 * step + 1, len(ladder) - 1)
             if step < 0:
                 continue
-            while step - low > 1 and time.perf_counter() < end:
+            while step - low > 1:
+                if time.perf_counter() > end:
+                    cut = True
+                    break
                 middle = (low + step) // 2
                 low, step = (low, middle) if at(middle) >= target else (middle, step)
             reaching.append((tried[step][1], ladder[step], at(step)))
         if not reaching:
-            return Tuned(highest[1], highest[0], reached=False)
+            return Tuned(highest[1], highest[0], reached=False, cut=cut)
         reaching.sort(key=lambda r: r[0])
         best = reaching[:3]
         if len(best) > 1:
@@ -205,13 +250,26 @@ class Tuner:
             fastest = min(range(len(best)), key=lambda n: np.median(timed[n].seconds))
         else:
             fastest = 0
-        return Tuned(best[fastest][1], best[fastest][2], reached=True)
+        return Tuned(best[fastest][1], best[fastest][2], reached=True, cut=cut)
+
+    def _by_cost(
+        self, peer: Tunable, cell: Cell, k: int, ladders: list[list[Setting]]
+    ) -> list[list[Setting]]:
+        """Return the ladder first whose first setting is fastest: a slow one may take all time."""
+
+        def cost(ladder: list[Setting]) -> float:
+            asked = self._queries[:1]
+            return min(peer.answers(cell, k, asked, ladder[0]).seconds[0] for _ in range(2))
+
+        return sorted(ladders, key=cost) if len(ladders) > 1 else ladders
 
     def _try(
-        self, peer: Tunable, cell: Cell, truth: Truth, k: int, setting: Setting
+        self, peer: Tunable, cell: Cell, truth: Truth, k: int, setting: Setting, limit: float
     ) -> tuple[float, float]:
-        """Return recall and median seconds."""
-        count, _ = affordable(peer, cell, k, self._queries, setting, self._budget)
+        """Return recall and median seconds; no recall where one answer takes twice the limit."""
+        count, one = affordable(peer, cell, k, self._queries, setting, self._budget)
+        if one > 2 * limit:
+            return -1.0, one
         queries = self._queries[:count]
         answers = peer.answers(cell, k, queries, setting)
         found = summarize(self._data, truth, cell, k, queries, answers)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from bench import data as sets
-from bench.measure import OWN, SLACK, Effort, Measurer
+from bench.measure import SLACK, Effort, Measurer
 from bench.peers.environments import MissingError
 from bench.peers.remote import PeerError, Remote
-from bench.results import machine, revision
+from bench.results import OWN, machine, revision
 from bench.truth import truths
 from bench.workloads import cells
 

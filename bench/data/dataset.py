@@ -81,8 +81,8 @@ def save(folder: Path, data: Dataset) -> None:
     (folder / "meta.json").unlink(missing_ok=True)
     np.save(folder / "X.npy", data.vectors)
     np.save(folder / "Q.npy", data.queries)
-    np.savez(folder / "attr.npz", **data.attributes)
-    np.savez(folder / "qattr.npz", **data.query_attributes)
+    save_columns(folder / "attr.npz", data.attributes)
+    save_columns(folder / "qattr.npz", data.query_attributes)
     meta = {
         "filters": data.filters,
         "own": data.own,
@@ -91,6 +91,11 @@ def save(folder: Path, data: Dataset) -> None:
     unfinished = folder / "meta.unfinished"
     unfinished.write_text(json.dumps(meta))
     unfinished.rename(folder / "meta.json")
+
+
+def save_columns(file: Path, columns: Columns) -> None:
+    arrays: dict[str, Any] = {**columns}
+    np.savez(file, **arrays)
 
 
 def read(folder: Path, kind: str, *, verify: bool = False) -> Dataset:

@@ -8,6 +8,7 @@ This module and the peers' import NumPy only: an engine's own packages are impor
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import threading
@@ -45,7 +46,8 @@ class Answers:
 class Engine(Protocol):
     """What is measured."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def answers(self, cell: Cell, k: int, queries: Sequence[int], setting: Setting) -> Answers: ...
 
@@ -68,6 +70,9 @@ class Peer:
     can: ClassVar[frozenset[str]] = frozenset()
     """Of `join`, `radius`, `pages`, `LIKE`, `batch`, `writes`."""
     about: ClassVar[str] = ""
+    tuned_as: ClassVar[str | None] = None
+    """Who answers by the same index at the same settings, faster: its best setting is tried first,
+    and beyond it only the ladders that the other has not."""
     version: str | None = None
     """Where the package's version is not the engine's."""
 
@@ -78,10 +83,11 @@ class Peer:
             self.clear()
             before = _from_here()
             started = time.perf_counter()
-            there = any(folder.iterdir())
+            there, load = any(folder.iterdir()), loads()
             self.build()
             report = {
                 "seconds": round(time.perf_counter() - started, 2),
+                "load": [*load, *loads()],
                 "peak_bytes": peak_bytes() - before,
                 "disk_bytes": bytes_in(folder),
             }
@@ -209,6 +215,26 @@ class Peer:
             columns = {n: self.data.attributes[n][there] for n in ("id", *self.data.filters)}
             yield columns, np.ascontiguousarray(self.data.vectors[there])
 
+    def fill(self, size: int) -> None:
+        """Insert every row, so many at a time."""
+        for columns, vectors in self.chunks(size):
+            self.insert(columns, vectors)
+
+
+def arrow(columns: Columns, vectors: Any) -> Any:
+    """Return rows as a table of Arrow's, the vectors as `v`."""
+    import pyarrow as pa
+
+    found = {n: pa.array(c.tolist() if c.dtype.kind == "U" else c) for n, c in columns.items()}
+    flat = pa.array(np.ascontiguousarray(vectors).ravel())
+    found["v"] = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    return pa.table(found)
+
+
+def tuples(columns: Columns, vectors: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield rows as Python's values; the vector comes last."""
+    return zip(*(c.tolist() for c in columns.values()), vectors, strict=True)
+
 
 def kind(column: Any) -> str:
     return {"f": "REAL", "U": "TEXT"}.get(column.dtype.kind, "INT")
@@ -245,6 +271,11 @@ def geometric(first: int, last: int, ratio: float) -> list[int]:
 
 def bytes_in(folder: Path) -> int:
     return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and not f.is_symlink())
+
+
+def loads() -> list[float]:
+    """Return the load average of the last minute, where the system has one."""
+    return [round(os.getloadavg()[0], 1)] if hasattr(os, "getloadavg") else []
 
 
 def peak_bytes() -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from bench.cells import Cell
 from bench.data.dataset import Columns
-from bench.peers.base import Ask, Peer, Setting, geometric
+from bench.peers.base import Ask, Peer, Setting, arrow, geometric
 
 _CHUNK = 50_000
 
@@ -19,8 +19,8 @@ class Duckdb(Peer):
 
     name = "duckdb"
     family = "duckdb"
-    packages = ("duckdb",)
-    modules = ("duckdb", "pyarrow")
+    packages: ClassVar[tuple[str, ...]] = ("duckdb",)
+    modules: ClassVar[tuple[str, ...]] = ("duckdb", "pyarrow")
     can = frozenset({"join", "radius", "pages", "LIKE", "batch", "writes"})
     about = "no index: brute force in SQL"
 
@@ -30,8 +30,7 @@ class Duckdb(Peer):
         self._con.execute(
             f"CREATE TABLE items (id INT PRIMARY KEY, {listed}, v FLOAT[{self.data.dim}])"
         )
-        for columns, vectors in self.chunks(_CHUNK):
-            self.insert(columns, vectors)
+        self.fill(_CHUNK)
         self.index()
         self._con.close()
 
@@ -115,14 +114,9 @@ class Duckdb(Peer):
         return found
 
     def insert(self, columns: Columns, vectors: Any) -> None:
-        import pyarrow as pa
-
-        found = {n: pa.array(c.tolist() if c.dtype.kind == "U" else c) for n, c in columns.items()}
-        flat = pa.array(np.ascontiguousarray(vectors).ravel())
-        found["v"] = pa.FixedSizeListArray.from_arrays(flat, self.data.dim)
         con = self._con.cursor()
-        con.register("source", pa.table(found))
-        con.execute(f"INSERT INTO items SELECT {', '.join(found)} FROM source")
+        con.register("source", arrow(columns, vectors))
+        con.execute("INSERT INTO items SELECT * FROM source")
         con.close()
 
     def delete(self, ids: Sequence[int]) -> None:

@@ -137,6 +137,7 @@ class FaissBuilt(Faiss):
 
     name = "faiss-built"
     about = "the same; the bitmap is built by NumPy within the call"
+    tuned_as = "faiss"
 
     def ask(
         self,
@@ -194,6 +195,7 @@ class FaissPre(_TwoStep):
 
     name = "faiss-pre"
     about = "two steps: DuckDB's filter, then FAISS on the rows that pass"
+    tuned_as = "faiss"
 
     def ladders(self, k: int) -> list[list[Setting]]:
         return [[{"index": "all that pass"}], *super().ladders(k)]

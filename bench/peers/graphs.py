@@ -50,6 +50,8 @@ class Hnswlib(_Masked):
         room = len(self.data.vectors) * (2 if start == "writes" else 1)
         self._index.load_index(str(self.folder / "index.bin"), max_elements=room)
         self._index.set_num_threads(1)
+        self._cell = ""
+        self._lookups: dict[Any, Any] = {}
 
     def ladders(self, k: int) -> list[list[Setting]]:
         return [[{"ef": ef} for ef in geometric(10, 20_000, 1.3) if ef >= k]]
@@ -68,7 +70,7 @@ class Hnswlib(_Masked):
         index.set_ef(setting["ef"])
         filters: dict[int, Any] = {}
         if cell.terms or cell.join is not None:
-            filters = {q: self.mask(cell, q).tolist().__getitem__ for q in queries}
+            filters = {q: self._lookup(cell, q) for q in queries}
 
         def run(query: int) -> Any:
             chosen = filters.get(query)
@@ -81,6 +83,15 @@ class Hnswlib(_Masked):
                 raise
 
         return run
+
+    def _lookup(self, cell: Cell, query: int) -> Any:
+        """Return what says whether a row passes; those of the last cell are kept."""
+        if cell.name != self._cell:
+            self._cell, self._lookups = cell.name, {}
+        key = cell.key(query)
+        if key not in self._lookups:
+            self._lookups[key] = self.mask(cell, query).tolist().__getitem__
+        return self._lookups[key]
 
     def batch(self, queries: Sequence[int], k: int, setting: Setting) -> list[list[int]]:
         self._index.set_ef(setting["ef"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.cells import Cell
 from bench.data.dataset import Columns
-from bench.peers.base import Ask, Peer, Setting, geometric, literal
+from bench.peers.base import Ask, Peer, Setting, arrow, geometric, literal
 
 _CHUNK = 50_000
 _FEW = 1_000
@@ -33,7 +33,7 @@ class Lance(Peer):
         for index in self.INDEXES:
             table = None
             for columns, vectors in self.chunks(_CHUNK):
-                rows = self._rows(columns, vectors)
+                rows = arrow(columns, vectors)
                 if table is None:
                     table = self._db.create_table(index.lower(), rows)
                 else:
@@ -115,15 +115,8 @@ class Lance(Peer):
         return [int(i) for i in answer["id"].to_pylist()]
 
     def insert(self, columns: Columns, vectors: Any) -> None:
-        self._tables[self._used].add(self._rows(columns, vectors))
+        self._tables[self._used].add(arrow(columns, vectors))
 
     def delete(self, ids: Sequence[int]) -> None:
         listed = ", ".join(map(str, ids))
         self._tables[self._used].delete(f"id IN ({listed})")
-
-    def _rows(self, columns: Columns, vectors: Any) -> Any:
-        import pyarrow as pa
-
-        found = {n: pa.array(c.tolist() if c.dtype.kind == "U" else c) for n, c in columns.items()}
-        found["v"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.data.dim)
-        return pa.table(found)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.cells import Cell
 from bench.data.dataset import Columns
-from bench.peers.base import Ask, Peer, Setting, geometric
+from bench.peers.base import Ask, Peer, Setting, geometric, tuples
 
 _CHUNK = 5_000
 
@@ -111,5 +111,4 @@ def _literal(value: Any) -> str:
 
 def _rows(columns: Columns, vectors: Any) -> list[dict[str, Any]]:
     names = [*columns, "v"]
-    values = zip(*(c.tolist() for c in columns.values()), vectors, strict=True)
-    return [dict(zip(names, row, strict=True)) for row in values]
+    return [dict(zip(names, row, strict=True)) for row in tuples(columns, vectors)]

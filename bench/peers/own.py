@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.cells import Cell
 from bench.data.dataset import CACHE, Columns, Dataset
-from bench.peers.base import Answers, Ask, Peer, Setting, timed
+from bench.peers.base import Answers, Ask, Peer, Setting, arrow, timed
 from bench.truth import squared
 
 PLANS = ("exact", "prefilter", "fused", "bitmap", "postfilter")
@@ -42,6 +42,9 @@ class Hybridq(Peer):
     def close(self) -> None:
         for con in self._connections.values():
             con.close()
+
+    def ladders(self, k: int) -> list[list[Setting]]:
+        return [[{"recall": r / 100} for r in (*range(50, 80, 3), *range(80, 100))]]
 
     def _connection(self, worker: int) -> Any:
         import hybridq
@@ -125,10 +128,8 @@ class Hybridq(Peer):
         return found
 
     def insert(self, columns: Columns, vectors: Any) -> None:
-        from bench import items
-
         con = self._connection(1)
-        con.register("source", items.arrow(columns, vectors))
+        con.register("source", arrow(columns, vectors))
         con.execute(f"INSERT INTO items ({', '.join(columns)}, v) SELECT * FROM source")
         con.unregister("source")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.cells import Cell
 from bench.data.dataset import Columns
-from bench.peers.base import Ask, Peer, Setting, geometric
+from bench.peers.base import Ask, Peer, Setting, geometric, tuples
 
 _CHUNK = 50_000
 _SERVER = {
@@ -48,8 +48,7 @@ class Pgvector(Peer):
         listed = ", ".join(f"{name} {type}" for name, type in columns.items())
         con.execute(f"CREATE TABLE items (id INT PRIMARY KEY, {listed}, v vector({self.data.dim}))")
         self._con = con
-        for rows, vectors in self.chunks(_CHUNK):
-            self.insert(rows, vectors)
+        self.fill(_CHUNK)
         for column in columns:
             con.execute(f"CREATE INDEX ON items ({column})")
         con.execute("CREATE INDEX ON items USING hnsw (v vector_l2_ops)")
@@ -172,7 +171,7 @@ class Pgvector(Peer):
         copy = f"COPY items ({', '.join(columns)}, v) FROM STDIN WITH (FORMAT BINARY)"
         with self._con.cursor() as cursor, cursor.copy(copy) as rows:
             rows.set_types(["int4", *types, "vector"])
-            for row in zip(*(c.tolist() for c in columns.values()), vectors, strict=True):
+            for row in tuples(columns, vectors):
                 rows.write_row(row)
 
     def delete(self, ids: Sequence[int]) -> None:

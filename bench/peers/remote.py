@@ -115,7 +115,13 @@ class Remote:
                 )
             self._processes[start] = process
             # A database of a million rows takes its time to build.
-            self.ready = self._receive(process, patience=None)
+            try:
+                self.ready = self._receive(process, patience=None)
+            except BaseException:
+                # Nobody waits for it any more, and a build would go on for minutes.
+                if start in self._processes:
+                    self._forget(process)
+                raise
             self.version = self.ready["version"] or self.version
         return self._processes[start]
 

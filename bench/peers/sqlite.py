@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.cells import Cell
 from bench.data.dataset import Columns
-from bench.peers.base import Ask, Peer, Setting
+from bench.peers.base import Ask, Peer, Setting, tuples
 
 _CHUNK = 10_000
 
@@ -35,17 +35,16 @@ class SqliteVec(Peer):
     def build(self) -> None:
         types = {"INT": "integer", "REAL": "float", "TEXT": "text"}
         listed = ", ".join(f"{n} {types[t]}" for n, t in self.columns().items())
-        self._connections = {1: self._connect()}
+        self._connections: dict[int, Any] = {1: self._connect()}
         self._connections[1].execute(
             f"CREATE VIRTUAL TABLE items USING vec0(id integer primary key, {listed}, "
             f"v float[{self.data.dim}])"
         )
-        for columns, vectors in self.chunks(_CHUNK):
-            self.insert(columns, vectors)
+        self.fill(_CHUNK)
         self._connections[1].close()
 
     def open(self, start: str | None) -> None:
-        self._connections: dict[int, Any] = {}
+        self._connections = {}
 
     def close(self) -> None:
         for con in self._connections.values():
@@ -81,9 +80,9 @@ class SqliteVec(Peer):
         con = self._connection(1)
         holes = ", ".join("?" * (len(columns) + 1))
         text = f"INSERT INTO items ({', '.join(columns)}, v) VALUES ({holes})"
-        values = zip(*(c.tolist() for c in columns.values()), vectors, strict=True)
+        rows = [(*row, vector.tobytes()) for *row, vector in tuples(columns, vectors)]
         with con:
-            con.executemany(text, [(*row, vector.tobytes()) for *row, vector in values])
+            con.executemany(text, rows)
 
     def delete(self, ids: Sequence[int]) -> None:
         con = self._connection(1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.cells import Cell
 from bench.data.dataset import Columns
-from bench.peers.base import Ask, Peer, Setting, geometric, literal
+from bench.peers.base import Ask, Peer, Setting, geometric, literal, tuples
 
 
 class Zvec(Peer):
@@ -49,8 +49,7 @@ class Zvec(Peer):
         vector = zvec.VectorSchema("v", zvec.DataType.VECTOR_FP32, self.data.dim, index_param=hnsw)
         schema = zvec.CollectionSchema("items", fields=fields, vectors=vector)
         self._collection = zvec.create_and_open(str(self.folder / "collection"), schema)
-        for columns, vectors in self.chunks(1_000):
-            self.insert(columns, vectors)
+        self.fill(1_000)
         self._collection.optimize()
         self._collection.close()
 
@@ -99,11 +98,10 @@ class Zvec(Peer):
 
     def insert(self, columns: Columns, vectors: Any) -> None:
         zvec = self._zvec()
-        rows = zip(vectors, *(c.tolist() for c in columns.values()), strict=True)
         names = list(columns)[1:]
         docs = [
             zvec.Doc(id=str(i), vectors={"v": v}, fields=dict(zip(names, values, strict=True)))
-            for v, i, *values in rows
+            for i, *values, v in tuples(columns, vectors)
         ]
         for status in self._collection.insert(docs):
             assert status.ok(), status.message()

@@ -129,6 +129,63 @@ def test_report_says_who_is_ahead_and_what_is_not_at_equal_recall(tmp_path, caps
     assert "http" not in page
 
 
+def test_report_marks_what_time_cut_short(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    engines = {"hybridq": engine(0.1), "faiss": engine(0.2, cut=True), "zvec": engine(0.3)}
+    batch = {"kind": "batch", "data": "small-400", "engine": "zvec", "k": 10, "queries": 9}
+    batch |= {"batch_seconds": 1.0, "per_second": 9.0, "recall": 1.0, "cut": True}
+    path = write(tmp_path / "a.jsonl", line("x", engines), batch)
+    assert main(["report", str(path)]) == 0
+    text = (tmp_path / "a.md").read_text()
+    assert "0.200† = 2.00x" in text
+    assert "0.300 = 3.00x" in text
+    assert "ef=5 †" in text
+    assert "| zvec† | 9 |" in text
+    assert text.count("† Time ended the sweep") == 1
+    whole = write(tmp_path / "b.jsonl", line("x", {"hybridq": engine(0.1), "zvec": engine(0.3)}))
+    assert main(["report", str(whole)]) == 0
+    capsys.readouterr()
+    assert "Time ended" not in (tmp_path / "b.md").read_text()
+
+
+def test_an_engine_that_came_later_is_held_to_its_own_turns(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    first = {"hybridq": engine(0.1), "faiss": engine(0.2)}
+    joined = results.joined(first, {"hybridq": engine(0.4), "zvec": engine(0.8)})
+    assert joined["hybridq"] == first["hybridq"]
+    path = write(tmp_path / "a.jsonl", line("x", joined))
+    assert main(["report", str(path)]) == 0
+    text = (tmp_path / "a.md").read_text()
+    assert "0.200 = 2.00x" in text
+    assert "0.800 = 2.00x" in text
+    assert "zvec came later to some cells" in text
+    # A hybridq that failed in those turns leaves a time without a ratio.
+    joined = results.joined(first, {"hybridq": {"error": "no"}, "zvec": engine(0.8)})
+    other = write(tmp_path / "b.jsonl", line("x", joined))
+    assert main(["report", str(other)]) == 0
+    assert "0.800 @ 0.960" in (tmp_path / "b.md").read_text()
+    assert run(path, path) == 0
+    assert run(path, other) == 0
+    assert "geometric mean 1.00" in capsys.readouterr().out
+
+
+def test_report_has_the_load_of_a_build(tmp_path):
+    pytest.importorskip("matplotlib")
+    cost = {"kind": "cost", "data": "small-400", "version": "1", "about": "", "ready_seconds": 1.0}
+    cost |= {"first_query_seconds": 0.1, "resident_bytes": 2**20}
+    build = {"seconds": 9.0, "load": [0.1, 1.2], "peak_bytes": 2**20, "disk_bytes": 2**20}
+    older = {"seconds": 8.0, "peak_bytes": 2**20, "disk_bytes": 2**20}
+    path = write(
+        tmp_path / "a.jsonl",
+        {**cost, "engine": "faiss", "build": build},
+        {**cost, "engine": "zvec", "build": older},
+    )
+    assert main(["report", str(path)]) == 0
+    text = (tmp_path / "a.md").read_text()
+    assert "| faiss | 1 | 9.0 | 0.1 → 1.2 |" in text
+    assert "| zvec | 1 | 8.0 |  |" in text
+
+
 def cell(ratio, spread=1.1, recall=0.96):
     return {"ratio": ratio, "spread": spread, "recall": recall}
 
