@@ -15,12 +15,15 @@ from hybridq.exec.host import Host, settings_of
 from hybridq.exec.opaque import rest_of
 from hybridq.exec.pages import depths_before
 from hybridq.index.hits import Hits
+from hybridq.index.search import rows_in_reach
 from hybridq.plan.physical import Decision, Exact, Fused, PhysicalPlan, Prefilter, is_exact
 from hybridq.settings import hinted
 
 _MOST = 65_536
 _GROWTH = 8
 _ALL = (("recall", 1.0), ("nprobe", None))
+_MASK = 1 / 16
+"""What it costs to ask whether a row passes, in distances of rows."""
 
 
 def decided(session: Host, bound: BoundTopK) -> Decision:
@@ -38,7 +41,7 @@ def decided(session: Host, bound: BoundTopK) -> Decision:
         return replace(decision, plan=_by_index(decision.plan), before=tuple(before))
     settings = hinted(settings, _ALL)
     decision = decide(bound, settings, session.instance.unit, rest)
-    if settings.plan != "auto" or not isinstance(decision.plan, Exact) or decision.plan.by_duckdb:
+    if settings.plan != "auto" or not _scan_is_cheaper(bound, decision):
         return decision
     return replace(
         decision,
@@ -51,6 +54,18 @@ def decided(session: Host, bound: BoundTopK) -> Decision:
         name="fused",
         because=lambda: "every row within the radius; lists beyond it are passed over",
     )
+
+
+def _scan_is_cheaper(bound: BoundTopK, decision: Decision) -> bool:
+    """Tell whether to scan the lists within the radius, of which plans are priced without."""
+    match decision.plan:
+        case Exact(by_duckdb=by_duckdb):
+            return not by_duckdb
+        case Prefilter(source="mask" | "permutation", estimated_rows=rows):
+            reach = rows_in_reach(bound.snapshot.parts[0], bound.search)
+            return reach * (decision.estimated_selectivity + _MASK) < rows
+        case _:
+            return False
 
 
 def _by_index(plan: PhysicalPlan) -> PhysicalPlan:

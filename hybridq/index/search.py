@@ -251,6 +251,13 @@ def _probe_lists(
     )
 
 
+def rows_in_reach(part: Part, search: Search) -> int:
+    """Return how many rows the lists have that may hold one within the radius."""
+    order, lower = _visit_order(part, search.query, use_bounds=True)
+    reached = order[lower <= search.radius]
+    return int(np.diff(part.list_offsets)[reached].sum())
+
+
 def _visit_order(part: Part, query: Float32s, *, use_bounds: bool) -> tuple[Int64s, Float32s]:
     """Return the lists nearest first, and a lower bound of the distances in each."""
     nlist = part.nlist
