@@ -14,6 +14,7 @@ import argparse
 import gc
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -40,6 +41,7 @@ SEARCHES = (
 _CHUNK = 100_000
 _BATCH = 2_000
 _MOST_ROWS_PER_SECOND = 50_000
+_RATE = 20_000
 NOISE = 2.0
 _SINGLES = 600
 _WARM = 20
@@ -196,7 +198,12 @@ def batches(data: Dataset, kind: str, seconds: float, fresh: int) -> list[Any]:
 
 
 def stream(data: Dataset, folder: Path, seconds: float) -> dict[str, Any]:
-    """Rows a second of writers beside a searching thread, and the searches' latency."""
+    """Rows a second of writers beside a searching thread, and the searches' latency.
+
+    As fast as writers go, and at the rate that is asked of them. `machine` is what the same
+    writers do to another process that computes the same thing over and over: no lock of ours nor of
+    Python's is between them, so it is what a core costs that more threads want than there are.
+    """
     path = folder / "built.duckdb"
     out: dict[str, Any] = {"switch_interval_seconds": sys.getswitchinterval()}
     fresh = 20_000_000
@@ -204,30 +211,83 @@ def stream(data: Dataset, folder: Path, seconds: float) -> dict[str, Any]:
         with Searcher(path, data) as searcher:
             time.sleep(seconds / 2)
         out["idle"] = searcher.summary()
+        with Elsewhere() as elsewhere:
+            time.sleep(seconds / 4)
+        out["machine"] = {"idle": elsewhere.summary()}
         for kind in ("arrow", "executemany"):
-            given = batches(data, kind, seconds, fresh)
-            fresh += _BATCH * len(given)
-            written = 0
-            with Searcher(path, data) as searcher:
+            for rate in (None, _RATE):
+                given = batches(data, kind, seconds, fresh)
+                fresh += _BATCH * len(given)
+                name = kind if rate is None else f"{kind} at {rate:,} rows/s"
+                with Searcher(path, data) as searcher:
+                    reached = _write(con, given, kind, seconds, rate)
+                out[name] = {"rows_per_second": reached, **searcher.summary()}
+                out[name]["p99_ratio"] = out[name]["p99_ms"] / out["idle"]["p99_ms"]
                 began = time.perf_counter()
-                while given and time.perf_counter() - began < seconds:
-                    batch = given.pop(0)
-                    if kind == "arrow":
-                        con.register("source", batch)
-                        con.execute("INSERT INTO items SELECT * FROM source")
-                    else:
-                        con.executemany(ROW, batch)
-                    written += _BATCH
-                rate = written / (time.perf_counter() - began)
-            out[kind] = {"rows_per_second": rate, **searcher.summary()}
-            out[kind]["p99_ratio"] = out[kind]["p99_ms"] / out["idle"]["p99_ms"]
-            began = time.perf_counter()
-            con.check_open().instance.merger.wait()
-            out[kind]["merged_after_seconds"] = time.perf_counter() - began
-            gc.unfreeze()
+                con.check_open().instance.merger.wait()
+                out[name]["merged_after_seconds"] = time.perf_counter() - began
+                if rate is not None and given:
+                    with Elsewhere() as elsewhere:
+                        _write(con, given, kind, seconds / 4, rate)
+                    found = out["machine"][name] = elsewhere.summary()
+                    found["p99_ratio"] = found["p99_ms"] / out["machine"]["idle"]["p99_ms"]
+                gc.unfreeze()
         con.execute("DELETE FROM items WHERE id >= 10000000")
         con.check_open().instance.merger.wait()
     return out
+
+
+def _write(con: Any, given: list[Any], kind: str, seconds: float, rate: int | None) -> float:
+    """Write batches for so long, at a rate if there is one; return the rows a second."""
+    written, began = 0, time.perf_counter()
+    while given and time.perf_counter() - began < seconds:
+        batch = given.pop(0)
+        if kind == "arrow":
+            con.register("source", batch)
+            con.execute("INSERT INTO items SELECT * FROM source")
+        else:
+            con.executemany(ROW, batch)
+        written += _BATCH
+        if rate is not None:
+            time.sleep(max(0.0, began + written / rate - time.perf_counter()))
+    return written / (time.perf_counter() - began)
+
+
+class Elsewhere:
+    """A process that does a tenth of a millisecond's work over and over."""
+
+    _CODE = """
+import sys, threading, time, numpy as np
+done = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
+a, taken = np.ones((256, 1024), np.float32), []
+print(flush=True)
+while not done.is_set():
+    began = time.perf_counter()
+    (a * 1.5).sum()
+    taken.append(time.perf_counter() - began)
+ms = np.array(taken[20:]) * 1e3
+print(float(np.median(ms)), float(np.quantile(ms, 0.99)), len(ms))
+"""
+
+    def __enter__(self) -> Elsewhere:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", self._CODE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._said = self._process.communicate()[0].split()
+
+    def summary(self) -> dict[str, float]:
+        """p50 and p99 in milliseconds."""
+        p50, p99, times = map(float, self._said)
+        return {"p50_ms": p50, "p99_ms": p99, "times": times}
 
 
 def delta(data: Dataset, folder: Path) -> dict[str, float]:
