@@ -1,87 +1,111 @@
 """A scan that is asked for again and again, with another vector each time.
 
 It finds what `search.scan_parts` finds; what no vector changes (tables, stopping rule, arrays for
-the rows found) is made once, which saves as much work as it is to scan a few lists.
+the rows found) is made once, which saves as much work as it is to scan a few lists. Coded parts of
+one generation that follow each other are scanned in one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 
 from hybridq.index.hits import Hits, merge
-from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
+from hybridq.index.ivf import Float32s, Part, Snapshot
 from hybridq.index.programs import Program
-from hybridq.index.scans import Effort, Order, Rule, rule_of, stopping, tables_of
-from hybridq.kernels import coded, merging, scan
-
-_Arrays: TypeAlias = tuple[Float32s, Int64s, Int64s, Int64s]
-"""What a kernel writes: distance, tie and position (k,), and its counters."""
+from hybridq.index.scans import Effort, Order, addresses_of, rule_of, stopping
+from hybridq.kernels import addressed, coded, merging, scan
 
 _NO_LADDER = np.empty(0, np.float64)
 _INFINITE = float("inf")
 
 
+class _Found:
+    """Rows found in all parts: those of part i from i * k on, and the k nearest distances."""
+
+    __slots__ = ("counters", "distance", "near", "position", "runs", "tie")
+
+    def __init__(self, parts: int, k: int) -> None:
+        self.distance = np.empty(parts * k, np.float32)
+        self.position = np.empty(parts * k, np.int64)
+        starts = [i * k for i in range(parts)]
+        self.runs = np.array((starts, starts), np.int64)
+        self.near, self.tie = np.empty(k, np.float32), np.empty(k, np.int64)
+        self.counters = np.zeros(scan.COUNTERS, np.int64)
+
+
 class _Coded:
-    """The scan of a coded part: by its own rule, or in the lists that those before it were."""
+    """The scan of coded parts of one generation, the later ones in the lists of the first.
+
+    If it `begins` its generation, lists are chosen anew for each query.
+    """
 
     __slots__ = (
-        *(
-            "_counters",
-            "_following",
-            "_found",
-            "_k",
-            "_metric",
-            "_nlist",
-            "_order",
-            "_own",
-            "_part",
-        ),
-        "_tables",
+        *("_arrays", "_begins", "_k", "_lists", "_metric"),
+        *("_parts", "_programs", "_stopping", "_table"),
     )
 
-    def __init__(self, part: Part, k: int, order: Order, out: _Arrays) -> None:
-        self._part, self._k, self._order = part, k, order
-        self._metric, self._nlist, self._counters = int(part.spec.metric), part.nlist, out[3]
-        self._found = (*order.arrays, *out)
+    def __init__(
+        self,
+        parts: Sequence[tuple[int, Part]],
+        k: int,
+        order: Order,
+        found: _Found,
+        *,
+        begins: bool,
+    ) -> None:
+        self._parts, self._k, self._begins = parts, k, begins
+        self._metric = int(parts[0][1].spec.metric)
+        self._table = np.array([addresses_of(part) for _, part in parts])
+        for row, (i, _) in enumerate(parts):
+            self._table[row, addressed.PLACE, :2] = i, i * k
+        self._lists = order.lists
+        arrays = found.distance, found.position, found.runs, found.near, found.counters
+        self._arrays = (*order.arrays, *arrays)
 
-    def aim(self, program: Program, effort: Effort) -> bool:
-        rule = rule_of(self._part, self._k, effort)
-        self._tables = tables_of(self._part, program)
-        self._own = (*stopping(rule), self._k, 0, *self._found)
-        # A part that follows another visits the lists that one did, all of them.
-        self._following = stopping(
-            Rule(minimum=self._nlist, maximum=self._nlist, epsilon=rule.epsilon)
-        )
-        return rule.minimum < self._nlist
+    def aim(self, programs: Sequence[Program], effort: Effort) -> bool:
+        first = self._parts[0][1]
+        rule = rule_of(first, min(self._k, first.n_vectors), effort)
+        self._stopping = stopping(rule)
+        self._programs = programs  # the table has no more than their addresses
+        for row, (i, part) in enumerate(self._parts):
+            addressed.place_program(self._table, row, part.alive, *programs[i].arrays)
+        return rule.minimum < first.nlist
 
-    def __call__(self, query: Float32s, radius: float, inclusive: bool) -> int:
-        order, lists = self._order, self._order.count
-        within = (*self._tables, radius, inclusive)
-        if lists:
-            rest = (*self._following, self._k, lists, *self._found)
-            return coded.probe_coded(self._metric, query, *within, *rest)
-        self._counters[scan.LISTS_VISITED] = 0
-        filled = coded.probe_coded(self._metric, query, *within, *self._own)
-        if filled >= 0 and not order.lists[self._nlist]:
-            order.count = self._counters.item(scan.LISTS_VISITED)
-        return filled
+    def __call__(self, query: Float32s, filled: int) -> int:
+        if self._begins:
+            self._lists[-1] = 0
+        rest = (*self._stopping, self._k, filled, *self._arrays)
+        return coded.probe_coded(self._metric, query, self._table, _INFINITE, False, *rest)
 
 
 class _Flat:
     """The scan of a part of one list, without codes."""
 
-    __slots__ = ("_metric", "_part", "_rest", "_tables")
+    __slots__ = (
+        "_found",
+        "_k",
+        "_last",
+        "_metric",
+        "_number",
+        "_part",
+        "_rest",
+        "_start",
+        "_tables",
+    )
 
     _ORDER, _LOWER = np.zeros(1, np.int64), np.full(1, -np.inf, np.float32)
 
-    def __init__(self, part: Part, k: int, out: _Arrays) -> None:
-        self._part, self._metric = part, int(part.spec.metric)
-        self._rest = (_NO_LADDER, _NO_LADDER, 0.0, 1.0, 1, k, *out)
+    def __init__(self, number: int, part: Part, k: int, found: _Found, *, last: bool) -> None:
+        self._number, self._part, self._k, self._found, self._last = number, part, k, found, last
+        self._metric, self._start, most = int(part.spec.metric), number * k, min(k, part.n_vectors)
+        here = slice(self._start, self._start + most)
+        out = found.distance[here], found.tie[:most], found.position[here], found.counters
+        self._rest = (_NO_LADDER, _NO_LADDER, 0.0, 1.0, 1, most, *out)
 
-    def aim(self, program: Program, effort: Effort) -> bool:
+    def aim(self, programs: Sequence[Program], effort: Effort) -> bool:
         part = self._part
         self._tables = (
             part.vectors,
@@ -91,15 +115,25 @@ class _Flat:
             part.keys,
             part.zones,
             part.alive,
-            *program.arrays,
+            *programs[self._number].arrays,
             part.buckets,
             part.bucket_bounds,
             part.tie,
         )
         return part.nlist == 1
 
-    def __call__(self, query: Float32s, radius: float, inclusive: bool) -> int:
-        return scan.probe(self._metric, query, *self._tables, radius, inclusive, *self._rest)
+    def __call__(self, query: Float32s, filled: int) -> int:
+        found, start, inclusive = self._found, self._start, filled == self._k
+        radius = found.near.item(filled - 1) if inclusive else _INFINITE
+        within = (*self._tables, radius, inclusive)
+        stop = start + scan.probe(self._metric, query, *within, *self._rest)
+        found.runs[:, self._number] = start, stop
+        if stop > start and not self._last:
+            near = np.concatenate([found.near[:filled], found.distance[start:stop]])
+            near.sort()
+            nearest = near[: self._k]
+            found.near[: len(nearest)] = nearest
+        return stop - start
 
 
 class RepeatedScan:
@@ -112,75 +146,59 @@ class RepeatedScan:
     def __init__(self, snapshot: Snapshot, k: int, limit: int) -> None:
         parts = snapshot.parts
         self._snapshot, self._k, self._limit = snapshot, k, limit
-        self._distance = np.empty(len(parts) * k, np.float32)
-        self._position = np.empty(len(parts) * k, np.int64)
-        self._starts = np.arange(len(parts)) * k
-        self._runs = np.empty((2, len(parts)), np.int64)
-        tie, counters = np.empty(k, np.int64), np.zeros(scan.COUNTERS, np.int64)
-        orders: dict[str, Order] = {}
-        self._scans: list[tuple[int, _Coded | _Flat]] = []
-        for i, part in enumerate(parts):
-            most = min(k, part.n_vectors)
-            run = slice(i * k, i * k + most)
-            out = self._distance[run], tie[:most], self._position[run], counters
-            if part.codes is not None:
-                if part.generation not in orders:
-                    orders[part.generation] = Order(part)
-                order = orders[part.generation]
-                self._scans.append((i, _Coded(part, most, order, out)))
-            elif most:
-                self._scans.append((i, _Flat(part, most, out)))
-        self._orders = tuple(orders.values())
-        self._alone = len(parts) == 1
-        if self._alone:
-            near, where = self._distance[:limit], self._position[:limit]
+        self._found = _Found(len(parts), k)
+        self._steps = [*self._scans(k)]
+        if len(parts) == 1:
+            near, where = self._found.distance[:limit], self._found.position[:limit]
         else:
             near, where = np.empty(limit, np.float32), np.empty(limit, np.int64)
         self._hits = Hits(near, np.zeros(limit, np.int64), where)
+
+    def _scans(self, k: int) -> Iterator[_Coded | _Flat]:
+        """Return the scans of the parts that have vectors, in order."""
+        found, orders = self._found, dict[str, Order]()
+        parts = [(i, part) for i, part in enumerate(self._snapshot.parts) if part.n_vectors]
+        for generation, run in groupby(parts, key=_generation):
+            group = [*run]
+            if generation is None:
+                for i, part in group:
+                    yield _Flat(i, part, k, found, last=i == parts[-1][0])
+                continue
+            begins = generation not in orders
+            if begins:
+                orders[generation] = Order(group[0][1])
+            yield _Coded(group, k, orders[generation], found, begins=begins)
 
     def aim(self, programs: Sequence[Program], effort: Effort) -> bool:
         """Scan by these from now on; False if that is no scan of this kind."""
         first = self._snapshot.parts[0]
         if first.codes is None or self._k > first.n_vectors:
             return False
-        return all(one.aim(programs[i], effort) for i, one in self._scans)
+        return all(step.aim(programs, effort) for step in self._steps)
 
     def __call__(self, query: Float32s) -> Hits | None:
         """Search for the rows nearest to `query` (d,)."""
-        for order in self._orders:
-            order.count = 0
-        k, runs, found = self._k, self._runs, 0
-        if self._alone:
-            return self._hits if self._scans[0][1](query, _INFINITE, False) == k else None
-        runs[:] = self._starts
-        for i, scan_part in self._scans:
-            if found < k:
-                filled = scan_part(query, _INFINITE, False)
-            else:
-                filled = scan_part(query, self._farthest(i), True)
+        k, total = self._k, 0
+        for step in self._steps:
+            filled = step(query, min(total, k))
             if filled < 0:
                 return None
-            runs[1, i] += filled
-            found += filled
-        return self._merged() if found >= k else None
-
-    def _farthest(self, parts: int) -> float:
-        """Return the k-th distance in the first `parts` parts, which have as many rows."""
-        if parts == 1:
-            return self._distance.item(self._k - 1)
-        near = np.concatenate([near for near, _ in self._runs_of(parts)])
-        near.partition(self._k - 1)
-        return float(near[self._k - 1])
-
-    def _runs_of(self, parts: int) -> list[tuple[Float32s, Int64s]]:
-        bounds = self._runs[:, :parts].T.tolist()
-        return [(self._distance[a:b], self._position[a:b]) for a, b in bounds]
+            total += filled
+        if total < k:
+            return None
+        return self._hits if len(self._snapshot.parts) == 1 else self._merged()
 
     def _merged(self) -> Hits:
-        hits, runs = self._hits, self._runs
+        hits, found = self._hits, self._found
         out = hits.distance, hits.part, hits.position
-        if not merging.merge_sorted(self._distance, self._position, runs, self._limit, *out):
+        if not merging.merge_sorted(found.distance, found.position, found.runs, self._limit, *out):
             return hits
-        runs[0] = self._starts
-        found = self._runs_of(runs.shape[1])
-        return merge(self._snapshot, found, self._k).cut(0, self._limit)
+        found.runs[0] = np.arange(found.runs.shape[1]) * self._k
+        runs = [slice(*run) for run in found.runs.T.tolist()]
+        each = [(found.distance[run], found.position[run]) for run in runs]
+        return merge(self._snapshot, each, self._k).cut(0, self._limit)
+
+
+def _generation(numbered: tuple[int, Part]) -> str | None:
+    part = numbered[1]
+    return None if part.codes is None else part.generation

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.index.ivf import Part
-from hybridq.index.programs import Program
+from hybridq.index.ivf import Int64s, Part
 from hybridq.index.recall import epsilon_for
-from hybridq.kernels import scan, tables
+from hybridq.kernels import addressed, scan, tables
+
+_LOCATED = "located"
+"""Where `Part.known` keeps addresses."""
 
 
 def _no_ladder() -> npt.NDArray[np.float64]:
@@ -36,7 +38,7 @@ class Effort:
 
 
 class Out:
-    """The arrays a kernel writes."""
+    """The arrays a kernel writes for one part."""
 
     def __init__(self, k: int) -> None:
         self.distance = np.empty(k, np.float32)
@@ -68,22 +70,19 @@ class Rule:
 class Order:
     """The lists that parts of one generation are visited in, and what the codes make of a query.
 
-    The first part that is scanned leaves both for the others; with `count` 0 none was.
+    The first part that is scanned leaves both for the others, see `coded.probe_coded`.
     """
 
-    __slots__ = ("arrays", "count", "lists")
+    __slots__ = ("arrays", "lists")
 
     def __init__(self, part: Part) -> None:
         assert part.codes is not None
         size = part.codes.signs.shape[1]
-        self.count = 0
-        self.lists = np.empty(part.nlist + 1, np.int64)
+        self.lists = np.zeros(part.nlist + 2, np.int64)
         self.arrays = (
             self.lists,
-            np.empty(size, np.float32),
+            np.empty(size + part.spec.dim + 1 + part.nlist, np.float32),
             np.empty((size // 4, tables.PATTERNS), np.uint8),
-            np.empty(part.spec.dim, np.float32),
-            np.empty(1, np.float64),
         )
 
 
@@ -108,32 +107,38 @@ def rule_of(part: Part, k: int, effort: Effort) -> Rule:
     return rule
 
 
-def tables_of(part: Part, program: Program) -> tuple[Any, ...]:
-    """Return the arguments of `probe_coded` that are a part's and a program's."""
-    c = part.codes
-    assert c is not None
-    return (
-        part.vectors,
-        part.list_offsets,
-        part.list_radius,
-        part.centroids,
-        c.centre,
-        c.signs,
-        c.list_codes,
-        c.list_factors,
-        c.codes,
-        c.factors,
-        c.fine,
-        c.fine_factors,
-        part.keys,
-        part.zones,
-        part.list_zones,
-        part.alive,
-        *program.arrays,
-        part.buckets,
-        part.bucket_bounds,
-        part.tie,
-    )
+def addresses_of(part: Part) -> Int64s:
+    """Return the row of a coded part in the table that `probe_coded` takes, without a program.
+
+    It is made once for all that the part becomes while its rows die.
+    """
+    row: Int64s | None = part.known.get(_LOCATED)
+    if row is None:
+        c = part.codes
+        assert c is not None
+        row = part.known[_LOCATED] = addressed.located(
+            (
+                part.vectors,
+                part.list_offsets,
+                part.list_radius,
+                part.centroids,
+                c.centre,
+                c.signs,
+                c.list_codes,
+                c.list_factors,
+                c.codes,
+                c.factors,
+                c.fine,
+                c.fine_factors,
+                part.keys,
+                part.zones,
+                part.list_zones,
+                part.buckets,
+                part.bucket_bounds,
+                part.tie,
+            )
+        )
+    return row
 
 
 def stopping(rule: Rule) -> tuple[Any, ...]:

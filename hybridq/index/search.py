@@ -16,9 +16,9 @@ from hybridq.index.counters import Counters
 from hybridq.index.hits import Hits, SortColumn, sort_ties
 from hybridq.index.ivf import Float32s, Int64s, Part, Snapshot
 from hybridq.index.programs import Program
-from hybridq.index.scans import Effort, Order, Out, Rule, rule_of, stopping, tables_of
+from hybridq.index.scans import Effort, Order, Out, Rule, addresses_of, rule_of, stopping
 from hybridq.index.selectivity import ranges
-from hybridq.kernels import coded, distance, scan, select, sieve
+from hybridq.kernels import addressed, coded, distance, scan, select, sieve
 from hybridq.nodes import Metric
 
 
@@ -148,15 +148,10 @@ def _scan(
     known = orders.get(part.generation) if part.codes is not None else None
     filled = -1
     if known is not None or (part.codes is not None and rule.minimum < nlist):
-        if known is None:
-            order = Order(part)
-            filled = _probe_coded(part, program, search, rule, order, out)
-            if filled >= 0 and not order.lists[nlist]:
-                order.count = int(out.counters[scan.LISTS_VISITED])
-                orders[part.generation] = order
-        else:
-            exactly = Rule(minimum=nlist, maximum=nlist, epsilon=rule.epsilon)
-            filled = _probe_coded(part, program, search, exactly, known, out)
+        order = Order(part) if known is None else known
+        filled = _probe_coded(part, program, search, rule, order, out)
+        if order.lists[-1]:
+            orders[part.generation] = order
         if filled == sieve.GAVE_UP:
             return filled
         if filled < search.k and search.radius < np.inf and not within:
@@ -171,17 +166,20 @@ def _scan(
 def _probe_coded(
     part: Part, program: Program, search: Search, rule: Rule, order: Order, out: Out
 ) -> int:
+    table = addresses_of(part)[None].copy()
+    addressed.place_program(table, 0, part.alive, *program.arrays)
     arguments = (
-        *tables_of(part, program),
+        table,
         search.radius,
         search.radius_inclusive,
         *stopping(rule),
         search.k,
-        order.count,
+        0,
         *order.arrays,
         out.distance,
-        out.tie,
         out.position,
+        np.empty((2, 1), np.int64),
+        np.empty(search.k, np.float32),
         out.counters,
     )
     return coded.probe_coded(int(part.spec.metric), search.query, *arguments)

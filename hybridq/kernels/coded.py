@@ -9,6 +9,8 @@ those of `distance`, to the bit.
 
 Vectors are read once the lists are done: first of the rows that are surely among the k nearest,
 then of those that still may be.
+
+One call scans parts of one generation, which share their centroids, one after the other.
 """
 
 from __future__ import annotations
@@ -24,36 +26,66 @@ from hybridq.kernels._jit import (
     f64,
     i64,
     in_f32,
-    in_f32_2d,
-    in_f32_3d,
     in_f64,
-    in_i64,
-    in_i64_2d,
     in_i64_3d,
-    in_u8_2d,
-    in_u8_3d,
-    in_u16_2d,
-    in_u64,
     out_f32,
-    out_f64,
     out_i64,
+    out_i64_2d,
     out_u8_2d,
 )
+from hybridq.kernels.addressed import (
+    ALIVE,
+    BITS,
+    BUCKET_BOUNDS,
+    BUCKETS,
+    BYTES_2D,
+    BYTES_3D,
+    CENTRE,
+    CENTROIDS,
+    CODES,
+    FACTORS,
+    FINE,
+    FINE_FACTORS,
+    FLOATS,
+    FLOATS_2D,
+    FLOATS_3D,
+    HIGH,
+    INTEGERS,
+    INTEGERS_2D,
+    INTEGERS_3D,
+    KEYS,
+    LIST_CODES,
+    LIST_FACTORS,
+    LIST_OFFSETS,
+    LIST_RADIUS,
+    LIST_ZONES,
+    LOW,
+    NUMBERS_2D,
+    OPS,
+    PLACE,
+    SIGNS,
+    TIE,
+    VECTORS,
+    WORDS,
+    ZONES,
+    array_at,
+)
+from hybridq.kernels.aiming import aim_query, open_all
 from hybridq.kernels.buckets import SPAN_FIELDS, fill_spans, span_count
-from hybridq.kernels.distance import COSINE, IP, fast_dot, fast_squared_l2, squared_norm
+from hybridq.kernels.distance import squared_norm
 from hybridq.kernels.lists import SAMPLE, score_centroids
+from hybridq.kernels.merging import keep_nearest
 from hybridq.kernels.predicate import INTERVALS, MAX_DEPTH
-from hybridq.kernels.rabitq import LARGEST_SCORE, turn_one
+from hybridq.kernels.rabitq import LARGEST_SCORE
 from hybridq.kernels.rerank import RUN, read_vectors, score_of
+from hybridq.kernels.scan import COUNTERS, LISTS_VISITED
 from hybridq.kernels.sieve import DONE, FULL, sieve_lists
-from hybridq.kernels.tables import MIDDLE, split_query
+from hybridq.kernels.tables import MIDDLE
 
 Float32s = npt.NDArray[np.float32]
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 Uint8s = npt.NDArray[np.uint8]
-Uint16s = npt.NDArray[np.uint16]
-Uint64s = npt.NDArray[np.uint64]
 
 _CHUNK_LISTS = 32
 """Lists, at least, that are put in order at a time."""
@@ -66,43 +98,17 @@ _FOUND = 1024
 
 
 @entry(
-    *(i64, in_f32, in_f32_2d, in_i64, in_f32),
-    *(in_f32_2d, in_f32, in_f32_2d, in_u8_3d, in_f32_3d),
-    *(in_u8_3d, in_f32_3d, in_u8_2d, in_f32_2d),
-    *(in_i64_2d, in_i64_3d, in_i64_3d, in_u64, in_i64_2d, in_i64, in_i64, in_u64),
-    *(in_u16_2d, in_i64_3d, in_i64),
-    *(f32, boolean, in_f64, in_f64, in_f64, f64, f64, f64, f64, i64, i64, f64),
-    *(i64, i64, out_i64, out_f32, out_u8_2d, out_f32, out_f64),
-    *(out_f32, out_i64, out_i64, out_i64),
+    *(i64, in_f32, in_i64_3d, f32, boolean),
+    *(in_f64, in_f64, in_f64, f64, f64, f64, f64, i64, i64, f64),
+    *(i64, i64, out_i64, out_f32, out_u8_2d),
+    *(out_f32, out_i64, out_i64_2d, out_f32, out_i64),
     returns=i64,
     checked=False,
 )
 def probe_coded(
     metric: int,
     query: Float32s,
-    vectors: Float32s,
-    list_offsets: Int64s,
-    list_radius: Float32s,
-    centroids: Float32s,
-    centre: Float32s,
-    signs: Float32s,
-    list_codes: Uint8s,
-    list_factors: Float32s,
-    codes: Uint8s,
-    factors: Float32s,
-    fine: Uint8s,
-    fine_factors: Float32s,
-    keys: Int64s,
-    zones: Int64s,
-    list_zones: Int64s,
-    alive: Uint64s,
-    ops: Int64s,
-    low: Int64s,
-    high: Int64s,
-    bits: Uint64s,
-    numbers: Uint16s,
-    bounds: Int64s,
-    tie: Int64s,
+    parts: Int64s,
     radius: float,
     radius_inclusive: bool,
     ladder_share: Float64s,
@@ -116,28 +122,29 @@ def probe_coded(
     max_lists: int,
     epsilon: float,
     k: int,
-    given: int,
+    filled: int,
     order: Int64s,
-    turned: Float32s,
+    aimed: Float32s,
     tables: Uint8s,
-    unit: Float32s,
-    step_of: Float64s,
     out_distance: Float32s,
-    out_tie: Int64s,
     out_position: Int64s,
+    runs: Int64s,
+    near: Float32s,
     counters: Int64s,
 ) -> int:
-    """Find about the k nearest live, passing rows; return how many, -1 if codes cannot serve.
+    """Find about the k nearest live, passing rows of each part; return how many in all.
 
-    Rows leave as from `scan.probe`, and so do the arguments of the same names; those of the codes
-    are in `rabitq`. Lists are visited nearest first and the scan stops as there, a row counting
-    as found once its score is known. At least k rows are returned if k rows pass the lists that
-    were visited and `radius` is infinite.
+    -1 if codes cannot serve. Rows leave as from `scan.probe`, and so do the arguments of the same
+    names; those of the codes are in `rabitq`. Lists are visited nearest first and the scan stops as
+    there, a row counting as found once its score is known. At least k rows are returned if k rows
+    pass the lists that were visited and `radius` is infinite. Once k rows were found, those that
+    are farther than the k-th are left alone.
 
     Parameters
     ----------
-    list_radius, list_zones
-        (nlist,): for L2, how far a row of the list may lie from its centroid; and the zones of
+    parts
+        (parts, ARRAYS, 4): where their arrays are, see `addressed`. `list_radius`, `list_zones`:
+        (nlist,) for L2, how far a row of the list may lie from its centroid; and the zones of
         lists (A, nlist, FIELDS), see `zones`, or (A, 0, FIELDS).
     ladder_least, enough
         How far a scan comes is the score of the next list over the k-th score. It does not stop by
@@ -153,14 +160,18 @@ def probe_coded(
         many lists. The scan gives up as soon as it would have to look everywhere, or at more.
     epsilon
         Deviations by which sign bits and four-bit codes may be wrong.
-    given, order
-        Parts that share their lists are scanned one after the other. For the first, `given` is 0
-        and the lists are left in `order` (nlist + 1,), as many as were visited, one that the zones
-        ruled out as ~list; the last entry is 1 if all lists were to be visited that may hold a
-        row. For the others the first `given` entries are visited, all of them and nothing else.
-    turned, tables, unit, step_of
-        (D,), (D / 4, PATTERNS), (d,), (1,): the query as the codes and as the centroids compare it,
-        left there for the parts that follow.
+    order, aimed, tables
+        (nlist + 2,), (D + d + 1 + nlist,), (D / 4, PATTERNS): what one part leaves for those that
+        follow, in this call or the next. The lists in `order`, as many as were visited, one that
+        the zones ruled out as ~list; then 1 if all lists were to be visited that may hold a row;
+        last, how many lists the parts that follow are to visit, all of them and nothing else: 0
+        before the first part, and where it visited all. In the others the query as the codes and
+        as the centroids compare it, and the scores of the lists.
+    out_distance, out_position, runs
+        Rows of part i are left from the place on that `parts` tells, sorted; runs (2, parts) is
+        where they begin and end.
+    near, filled
+        (k,): the distances of the nearest rows so far, sorted, and how many there are.
 
     Notes
     -----
@@ -169,153 +180,182 @@ def probe_coded(
     if k <= 0:
         return 0
     dim = query.shape[0]
-    size = signs.shape[1]
-    nlist = centroids.shape[0]
+    as_table = query.reshape(1, dim)
     query_square = squared_norm(query)
-    offset = np.float64(0.0)
-    if given == 0:
-        length = 1.0
-        if metric == COSINE:
-            length = np.sqrt(query_square)
-        # -- the query, rotated, as floats and as tables of sums
-        as_table = query.reshape(1, dim)
-        turn_one(as_table, 0, length, centre, signs, turned)
-        step_of[0] = split_query(turned, tables)
-        for j in range(dim):
-            unit[j] = np.float32(np.float64(query[j]) / length)
-            if metric == IP:
-                offset -= np.float64(unit[j]) * np.float64(centre[j])
-            else:
-                difference = np.float64(unit[j]) - np.float64(centre[j])
-                offset += difference * difference
-        if not abs(offset) < LARGEST_SCORE:
-            return -1
-    step = step_of[0]
-    middle = step * MIDDLE * size
+    centroids = array_at(parts, 0, CENTROIDS, FLOATS_2D)
+    centre = array_at(parts, 0, CENTRE, FLOATS)
+    signs = array_at(parts, 0, SIGNS, FLOATS_2D)
+    list_codes = array_at(parts, 0, LIST_CODES, BYTES_3D)
+    list_factors = array_at(parts, 0, LIST_FACTORS, FLOATS_3D)
+    nlist = centroids.shape[0]
+    size = signs.shape[1]
+    turned = aimed[:size]
+    unit = aimed[size : size + dim]
+    list_scores = aimed[size + dim + 1 :]
     # -- scratch
     sums = np.empty(BLOCK, np.uint16)
     scores = np.empty(BLOCK, np.float32)
     mask_scratch = np.empty(BLOCK, np.int64)
     stack = np.empty(MAX_DEPTH, np.uint64)
-    spans = np.empty((span_count(bounds, low), SPAN_FIELDS), np.int64)
-    fill_spans(bounds, ops, INTERVALS, low, high, spans)
     rows = np.empty(RUN + BLOCK, np.int64)
     exact_bounds = np.empty(RUN + BLOCK, np.float64)
     four_rows = np.empty(4, np.int64)
     four_values = np.empty(4, np.float32)
     upper_bounds = np.empty(k, np.float32)
-    largest = score_of(metric, np.float64(radius)) if radius < np.inf else np.inf
-    # -- the coarse step: all centroids by their sign bits, the best of them exactly
+    out_tie = np.empty(k, np.int64)
     rough = np.empty(list_codes.shape[0] * BLOCK, np.float32)
-    taken = np.zeros(nlist, np.uint8)
-    order_score = np.empty(nlist, np.float32)
-    if given == 0:
-        score_centroids(list_codes, list_factors, tables, middle, -step, offset, sums, rough)
-    for i in range(given):
-        if order[i] < 0:
-            order[i] = ~order[i]
-        if metric == IP:
-            dot, _ = fast_dot(unit, centroids, order[i])
-            order_score[i] = np.float32(-dot)
-        else:
-            order_score[i] = np.float32(fast_squared_l2(unit, centroids, order[i]))
-        if not order_score[i] < np.inf:
-            order_score[i] = np.float32(np.inf)
-    chunk = max(_CHUNK_LISTS, _IN_ORDER * min_lists, int(min(_IN_ORDER * expected, 1.0 * nlist)))
-    if nlist <= BLOCK:
-        chunk = nlist
+    taken = np.empty(nlist, np.uint8)
     spare = np.empty(2 * SAMPLE, np.float32)
-    sets = np.empty(ops.shape[0], np.int64)
-    before = counters.copy()
+    before = np.empty(COUNTERS, np.int64)
     capacity = max(_FOUND, 4 * k)
-    while True:
-        found_rows = np.empty(capacity, np.int64)
-        found_low = np.empty(capacity, np.float32)
-        found_high = np.empty(capacity, np.float32)
-        status, found, sure = sieve_lists(
+    found_rows = np.empty(capacity, np.int64)
+    found_low = np.empty(capacity, np.float32)
+    found_high = np.empty(capacity, np.float32)
+    total = 0
+    for part in range(parts.shape[0]):
+        vectors = array_at(parts, part, VECTORS, FLOATS_2D)
+        number = parts[part, PLACE, 0]
+        start = parts[part, PLACE, 1]
+        runs[0, number] = start
+        runs[1, number] = start
+        most = min(k, vectors.shape[0])
+        if most == 0:
+            continue
+        reach = radius
+        inclusive = radius_inclusive
+        if filled == k and near[k - 1] < radius:
+            reach = near[k - 1]
+            inclusive = True
+        largest = score_of(metric, np.float64(reach)) if reach < np.inf else np.inf
+        # -- the coarse step: all centroids by their sign bits, the best of them exactly
+        given = order[nlist + 1]
+        least_lists = min_lists
+        most_lists = max_lists
+        if given > 0:
+            least_lists = nlist
+            most_lists = nlist
+            open_all(metric, unit, centroids, order, list_scores, given)
+        else:
+            turn_step, offset = aim_query(
+                metric, as_table, query_square, centre, signs, turned, tables, unit
+            )
+            if not abs(offset) < LARGEST_SCORE:
+                return -1
+            aimed[size + dim] = turn_step
+            middle = turn_step * MIDDLE * size
+            score_centroids(
+                list_codes, list_factors, tables, middle, -turn_step, offset, sums, rough
+            )
+        step = np.float64(aimed[size + dim])
+        chunk = max(
+            _CHUNK_LISTS, _IN_ORDER * least_lists, int(min(_IN_ORDER * expected, 1.0 * nlist))
+        )
+        if nlist <= BLOCK:
+            chunk = nlist
+        # -- the predicate
+        ops = array_at(parts, part, OPS, INTEGERS_2D)
+        low = array_at(parts, part, LOW, INTEGERS)
+        high = array_at(parts, part, HIGH, INTEGERS)
+        bounds = array_at(parts, part, BUCKET_BOUNDS, INTEGERS_3D)
+        spans = np.empty((span_count(bounds, low), SPAN_FIELDS), np.int64)
+        fill_spans(bounds, ops, INTERVALS, low, high, spans)
+        sets = np.empty(ops.shape[0], np.int64)
+        for i in range(COUNTERS):
+            before[i] = counters[i]
+        while True:
+            for i in range(nlist):
+                taken[i] = 0
+            status, found, sure = sieve_lists(
+                metric,
+                vectors.shape[0],
+                array_at(parts, part, LIST_OFFSETS, INTEGERS),
+                array_at(parts, part, LIST_RADIUS, FLOATS),
+                centroids,
+                array_at(parts, part, CODES, BYTES_3D),
+                array_at(parts, part, FACTORS, FLOATS_3D),
+                array_at(parts, part, FINE, BYTES_2D),
+                array_at(parts, part, FINE_FACTORS, FLOATS_2D),
+                array_at(parts, part, KEYS, INTEGERS_2D),
+                array_at(parts, part, ZONES, INTEGERS_3D),
+                array_at(parts, part, LIST_ZONES, INTEGERS_3D),
+                array_at(parts, part, ALIVE, WORDS),
+                ops,
+                low,
+                high,
+                array_at(parts, part, BITS, WORDS),
+                array_at(parts, part, BUCKETS, NUMBERS_2D),
+                spans,
+                ladder_share,
+                ladder_lists,
+                ladder_least,
+                enough,
+                gamma,
+                global_share,
+                least_lists,
+                most_lists,
+                epsilon,
+                most,
+                unit,
+                turned,
+                tables,
+                step,
+                largest,
+                chunk,
+                rough,
+                taken,
+                order,
+                list_scores,
+                spare,
+                given,
+                sets,
+                sums,
+                scores,
+                mask_scratch,
+                stack,
+                rows,
+                upper_bounds[:most],
+                found_rows,
+                found_low,
+                found_high,
+                counters,
+            )
+            if status != FULL:
+                break
+            # Seldom: more rows than expected are as near as the k-th.
+            capacity *= 4
+            found_rows = np.empty(capacity, np.int64)
+            found_low = np.empty(capacity, np.float32)
+            found_high = np.empty(capacity, np.float32)
+            for i in range(COUNTERS):
+                counters[i] = before[i]
+        if status != DONE:
+            return status
+        kept = read_vectors(
             metric,
-            vectors.shape[0],
-            list_offsets,
-            list_radius,
-            centroids,
-            codes,
-            factors,
-            fine,
-            fine_factors,
-            keys,
-            zones,
-            list_zones,
-            alive,
-            ops,
-            low,
-            high,
-            bits,
-            numbers,
-            spans,
-            ladder_share,
-            ladder_lists,
-            ladder_least,
-            enough,
-            gamma,
-            global_share,
-            min_lists,
-            max_lists,
-            epsilon,
-            k,
-            unit,
-            turned,
-            tables,
-            step,
-            largest,
-            chunk,
-            rough,
-            taken,
-            order,
-            order_score,
-            spare,
-            given,
-            sets,
-            sums,
-            scores,
-            mask_scratch,
-            stack,
-            rows,
-            upper_bounds,
+            query,
+            query_square,
+            vectors,
             found_rows,
             found_low,
             found_high,
+            found,
+            sure,
+            exact_bounds,
+            four_rows,
+            four_values,
+            rows,
+            array_at(parts, part, TIE, INTEGERS),
+            reach,
+            inclusive,
+            most,
+            out_distance[start : start + most],
+            out_tie[:most],
+            out_position[start : start + most],
             counters,
         )
-        if status != FULL:
-            break
-        # Seldom: more rows than expected are as near as the k-th.
-        capacity *= 4
-        for i in range(before.shape[0]):
-            counters[i] = before[i]
-        for i in range(nlist):
-            taken[i] = 0
-    if status != DONE:
-        return status
-    return read_vectors(
-        metric,
-        query,
-        query_square,
-        vectors,
-        found_rows,
-        found_low,
-        found_high,
-        found,
-        sure,
-        exact_bounds,
-        four_rows,
-        four_values,
-        rows,
-        tie,
-        radius,
-        radius_inclusive,
-        k,
-        out_distance,
-        out_tie,
-        out_position,
-        counters,
-    )
+        if given == 0 and order[nlist] == 0:
+            order[nlist + 1] = counters[LISTS_VISITED] - before[LISTS_VISITED]
+        runs[1, number] = start + kept
+        total += kept
+        filled = keep_nearest(near, filled, out_distance, start, start + kept)
+    return total

@@ -5,10 +5,37 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.kernels._jit import entry, i64, in_f32, in_i64, out_f32, out_i64, out_i64_2d
+from hybridq.kernels._jit import entry, i64, in_f32, in_i64, kernel, out_f32, out_i64, out_i64_2d
 
 Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
+
+
+@kernel
+def keep_nearest(near: Float32s, filled: int, distance: Float32s, start: int, stop: int) -> int:
+    """Put sorted distances start … stop - 1 to the `filled` sorted ones of `near` (k,).
+
+    Only the k nearest of both are kept; returns how many there are then.
+    """
+    kept = min(int(near.shape[0]), filled + stop - start)
+    # The first `own` of the one and `others` of the other are the nearest.
+    own = 0
+    others = 0
+    while own + others < kept:
+        if own < filled and (start + others == stop or near[own] <= distance[start + others]):
+            own += 1
+        else:
+            others += 1
+    at = kept - 1
+    while others > 0:
+        if own > 0 and near[own - 1] > distance[start + others - 1]:
+            near[at] = near[own - 1]
+            own -= 1
+        else:
+            near[at] = distance[start + others - 1]
+            others -= 1
+        at -= 1
+    return kept
 
 
 @entry(

@@ -1,5 +1,7 @@
 """A scan asked for again: over any parts it finds what the first one did."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -75,7 +77,8 @@ def agree(snapshot, verdict, k, limit, share):
     programs = [assemble(verdict) for _ in snapshot.parts]
     effort = Effort(share=share, target=0.95)
     scan = RepeatedScan(snapshot, k, limit)
-    assert scan.aim(programs, effort)
+    # It keeps what it reads of the programs.
+    assert scan.aim([assemble(verdict) for _ in snapshot.parts], effort)
     answered = 0
     for query in QUERIES:
         found = scan_parts(snapshot.parts, programs, Search(query=query, k=k), Counters(), effort)
@@ -107,6 +110,27 @@ def test_it_finds_what_the_general_way_does(con, sizes):
         assert agree(snapshot, Ranges(g, ((0, 24),)), k, limit, 0.25) == len(QUERIES)
     both = join(True, [Ranges(g, ((0, 9),)), Ranges(label, ((0, 0),))])
     assert agree(snapshot, both, 10, 10, 0.025) == len(QUERIES)
+
+
+@pytest.mark.parametrize("con", SIGNS, indirect=True)
+def test_parts_of_several_generations_in_any_order(con):
+    snapshot = grow(con, (3_000, 600, 300, 100, 60))
+    big, first, second, third, *flat = snapshot.parts
+    assert len(flat) == 2
+    assert third.codes is not None
+
+    def of(part, generation):
+        return replace(part, generation=generation)
+
+    for parts in (
+        (big, of(first, "a"), second, of(third, "a"), *flat),
+        (big, of(first, "a"), flat[0], of(second, "a"), flat[1], of(third, "b")),
+        (big, flat[1], first, flat[0], second, third),
+    ):
+        mixed = replace(snapshot, parts=parts)
+        for k, limit in ((10, 10), (200, 150)):
+            assert agree(mixed, True, k, limit, 1.0) == len(QUERIES)
+            assert agree(mixed, Ranges(1, ((0, 24),)), k, limit, 0.25) == len(QUERIES)
 
 
 def test_rows_that_are_too_few_are_left_to_the_general_way(con):

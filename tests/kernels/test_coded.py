@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from hybridq.index.codes import encode_part, frame_of
-from hybridq.kernels import coded, scan, sieve, zones
+from hybridq.kernels import addressed, coded, scan, sieve, zones
 from hybridq.kernels import tables as tables_of_sums
 from hybridq.kernels.distance import COSINE, IP, L2
 from hybridq.nodes import Metric
@@ -61,27 +61,22 @@ def run(
 ):
     centroids, codes, list_radius = prepared
     distance, tie, position, counters = outputs(k)
+    zones_of_blocks, zones_of_lists = groups or (naive.no_zones(table.keys),) * 2
+    program_arrays = naive.program_arrays(list(program), table.n)
+    kept = (
+        *(table.vectors, table.offsets, list_radius, centroids),
+        *(codes.centre, codes.signs, codes.list_codes, codes.list_factors),
+        *(codes.codes, codes.factors, codes.fine, codes.fine_factors),
+        *(table.keys, zones_of_blocks, zones_of_lists, *some_buckets(table.keys), table.tie),
+    )
+    parts = addressed.located(kept)[None]
+    alive = naive.words(table.alive)
+    addressed.place_program(parts, 0, alive, *program_arrays)
+    size, nlist = codes.signs.shape[1], len(centroids)
     filled = coded.probe_coded(
         metric,
         table.query,
-        table.vectors,
-        table.offsets,
-        list_radius,
-        centroids,
-        codes.centre,
-        codes.signs,
-        codes.list_codes,
-        codes.list_factors,
-        codes.codes,
-        codes.factors,
-        codes.fine,
-        codes.fine_factors,
-        table.keys,
-        *(groups if groups is not None else (naive.no_zones(table.keys),) * 2),
-        naive.words(table.alive),
-        *naive.program_arrays(list(program), table.n),
-        *some_buckets(table.keys),
-        table.tie,
+        parts,
         radius,
         False,
         *rule,
@@ -93,16 +88,16 @@ def run(
         epsilon,
         k,
         0,
-        np.empty(len(table.offsets), np.int64),
-        np.empty(codes.signs.shape[1], np.float32),
-        np.empty((codes.signs.shape[1] // 4, tables_of_sums.PATTERNS), np.uint8),
-        np.empty(len(table.query), np.float32),
-        np.empty(1, np.float64),
+        np.zeros(nlist + 2, np.int64),
+        np.empty(size + len(table.query) + 1 + nlist, np.float32),
+        np.empty((size // 4, tables_of_sums.PATTERNS), np.uint8),
         distance,
-        tie,
         position,
+        np.empty((2, 1), np.int64),
+        np.empty(k, np.float32),
         counters,
     )
+    tie[: max(filled, 0)] = table.tie[position[: max(filled, 0)]]
     end = max(filled, 0)
     return Result(filled, distance[:end], tie[:end], position[:end], counters)
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hybridq.kernels.merging import merge_sorted
+from hybridq.kernels.merging import keep_nearest, merge_sorted
+from tests.kernels.calls import from_python
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -27,3 +28,20 @@ def test_merge_sorted(seed):
         assert near.tolist() == first[:count].tolist()
         assert at.tolist() == position[order[:count]].tolist()
         assert part.tolist() == np.searchsorted(ends, order[:count], "right").tolist()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_keep_nearest(seed):
+    call = from_python(keep_nearest)
+    rng = np.random.default_rng(seed)
+    k, start = rng.integers(1, 12), rng.integers(0, 3)
+    filled, count = rng.integers(0, k + 1), rng.integers(0, 15)
+    values = 5 if seed % 2 else 1_000_000
+    near = rng.integers(0, values, k).astype(np.float32)
+    distance = rng.integers(0, values, start + count + 2).astype(np.float32)
+    near[:filled].sort()
+    distance[start : start + count].sort()
+    expected = np.sort(np.concatenate([near[:filled], distance[start : start + count]]))[:k]
+    kept = call(near, filled, distance, start, start + count)
+    assert kept == len(expected)
+    assert near[:kept].tolist() == expected.tolist()
