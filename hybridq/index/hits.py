@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hybridq.index.attributes import Kind, decode
+from hybridq.index.attributes import NULL_KEY, Kind, decode
 from hybridq.index.ivf import Float32s, Int64s, Snapshot
 from hybridq.kernels import merging
 
@@ -162,8 +162,10 @@ def column_values(snapshot: Snapshot, hits: Hits, column: int) -> list[Any]:
     kind, parts = snapshot.spec.columns[column].type, snapshot.parts
     if len(hits) <= _FEW and not kind.has_dictionary:
         places = zip(hits.part.tolist(), hits.position.tolist(), strict=True)
-        keys = np.array([parts[p].keys.item(column, at) for p, at in places], np.int64)
-        return decode(keys, kind, None)
+        keys = [parts[p].keys.item(column, at) for p, at in places]
+        if kind.kind is Kind.INTEGER and NULL_KEY not in keys:
+            return keys
+        return decode(np.array(keys, np.int64), kind, None)
     out: list[Any] = [None] * len(hits)
     for p in set(hits.part.tolist()):
         where = np.flatnonzero(hits.part == p)
