@@ -202,16 +202,21 @@ class Finders:
 
     def _gathers(self, chosen: Sequence[Int64s]) -> Finder:
         parts, k = self.snapshot.parts, self._k
+        every = all(part.n_vectors == part.rows for part in parts)
 
         def find(query: Float32s) -> list[Row] | None:
             search = Search(query=query, k=k)
             pairs = zip(parts, chosen, strict=True)
-            return self._nearest([gather_part(p, rows, search, _UNCOUNTED) for p, rows in pairs])
+            found = [gather_part(part, rows, search, _UNCOUNTED) for part, rows in pairs]
+            return self._nearest(found, every=every)
 
         return find
 
-    def _nearest(self, found: Sequence[tuple[Float32s, Int64s]]) -> list[Row] | None:
+    def _nearest(
+        self, found: Sequence[tuple[Float32s, Int64s]], *, every: bool = False
+    ) -> list[Row] | None:
+        """Return the answer; None for too few rows, unless they are `every` one there is."""
         hits = merge(self.snapshot, found, self._k)
-        if len(hits) < self._limit:
+        if len(hits) < self._limit and not every:
             return None
         return covered(self._prepared, self.snapshot, hits.cut(0, self._limit))

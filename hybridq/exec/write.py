@@ -16,19 +16,19 @@ import numpy as np
 
 from hybridq.arrow import pa, pc
 from hybridq.errors import Error
-from hybridq.exec.host import Host, named_values
+from hybridq.exec.host import Host
+from hybridq.exec.patches import has_reserved, run_patch
 from hybridq.exec.result import Field, Row
 from hybridq.exec.tracking import Tracking
 from hybridq.exec.transaction import Transaction
 from hybridq.index import maintain
 from hybridq.index.attributes import PLAIN, cannot_hold, reserved_value
-from hybridq.index.capture import Attributes, Captured, FewRows
-from hybridq.index.ivf import IndexColumn, IndexSpec
+from hybridq.index.capture import Captured, FewRows
+from hybridq.index.ivf import IndexSpec
 from hybridq.index.maintain import key_arrays, plain_keys
 from hybridq.index.rows import not_finite, shown_key, wrong_dimension
 from hybridq.index.state import IndexState
 from hybridq.nodes import Write, quote
-from hybridq.sql import lexical
 
 Execute = Callable[[str, Any], duckdb.DuckDBPyConnection]
 
@@ -53,7 +53,7 @@ def run_captured(
     """Run a write of a table with indexes and record the rows it changed."""
     states = tracking.states
     if write.rows is not None and not write.has_returning and tracking.kept == states:
-        return _run_patch(duck, write.rows, text, parameters, states, transaction)
+        return Written(None, [], run_patch(duck, write.rows, text, parameters, states, transaction))
     items: list[str] = []
     slots: list[_Slot] = []
     for state in states:
@@ -87,51 +87,6 @@ def run_captured(
         if own_table.num_rows:
             transaction.record(state, _captured_columns(slot, write, own_table))
     return Written(None, [], table.num_rows)
-
-
-def _run_patch(
-    duck: duckdb.DuckDBPyConnection,
-    source: str,
-    text: str,
-    parameters: Any,
-    states: Sequence[IndexState],
-    transaction: Transaction,
-) -> Written:
-    """Run an UPDATE of the rows of `source` that leaves their vectors alone.
-
-    With RETURNING, DuckDB would write all of each row anew. So keys are read before, attributes
-    afterwards; should the keys not be those of the rows updated, the write is opaque.
-    """
-    values = named_values(parameters)
-    used = {name: values[name] for name in lexical.used_parameters(source)}
-    before: list[list[pa.Array]] = []
-    for state in states:
-        names = ", ".join(quote(c.name) for c in state.spec.key_columns)
-        table = duck.sql(f"SELECT {names} {source}", params=used or None).to_arrow_table()
-        before.append(plain_keys(table, state.spec))
-    count = int(duck.execute(text, parameters).fetchall()[0][0])
-    for state, keys in zip(states, before, strict=True):
-        if count != len(keys[0]):
-            transaction.record_opaque(state)
-        elif count:
-            rows = maintain.read_attributes(duck, state.spec, keys)
-            _refuse_reserved(state.spec, rows)
-            captured = Captured(plain_keys(rows, state.spec), Attributes(rows))
-            transaction.record(state, captured)
-    return Written(None, [], count)
-
-
-def _refuse_reserved(spec: IndexSpec, table: pa.Table) -> None:
-    for i, column in enumerate(spec.columns):
-        if _has_reserved(column, table.column(f"c{i}")):
-            raise cannot_hold(column.type)
-
-
-def _has_reserved(column: IndexColumn, values: pa.ChunkedArray) -> bool:
-    reserved = reserved_value(column.type)
-    if reserved is None:
-        return False
-    return bool(pc.any(pc.equal(values, pa.scalar(reserved, values.type))).as_py())
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +220,7 @@ class Inserted:
 
 def _holds(spec: IndexSpec, table: pa.Table) -> bool:
     """Tell whether an index can hold the rows of a table, see `_check`."""
-    if any(_has_reserved(c, table.column(f"c{i}")) for i, c in enumerate(spec.columns)):
+    if any(has_reserved(c, table.column(f"c{i}")) for i, c in enumerate(spec.columns)):
         return False
     return all(_vectors_fit(spec, vectors) for vectors in table.column("v").chunks)
 

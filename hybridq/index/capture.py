@@ -14,9 +14,9 @@ import numpy as np
 from hybridq.arrow import pa
 from hybridq.errors import DamagedError
 from hybridq.index import maintain
-from hybridq.index.attributes import plain_key_of, plain_keys_of
+from hybridq.index.attributes import encode, plain_key_of, plain_keys_of
 from hybridq.index.delta import Change, flat_part, part_of
-from hybridq.index.ivf import IndexSpec, Part, Snapshot
+from hybridq.index.ivf import IndexSpec, Int64s, Part, Snapshot
 from hybridq.index.patch import patched
 from hybridq.index.rows import Rows
 from hybridq.index.tail import FLAT_ROWS, UNHASHED, OneRow
@@ -57,9 +57,23 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """The columns of the index, c0 …, of rows whose vectors are what they were."""
+    """The columns of the index of rows whose vectors are what they were.
 
-    columns: pa.Table
+    A table with columns c0 …, or a few rows as Python's values, if these are the database's.
+    """
+
+    rows: pa.Table | Sequence[Sequence[Any]]
+
+    def keys(self, spec: IndexSpec) -> tuple[Int64s, tuple[pa.Array | None, ...]]:
+        """Return the keys (A, n) of all columns, and their dictionaries."""
+        rows = self.rows
+        if isinstance(rows, pa.Table):
+            encoded = [encode(rows.column(f"c{i}"), c.type) for i, c in enumerate(spec.columns)]
+            found = [(e.keys, e.dictionary) for e in encoded]
+        else:
+            columns = zip(zip(*rows, strict=True), spec.columns, strict=True)
+            found = [plain_keys_of([*values], c.type) for values, c in columns]
+        return np.array([keys for keys, _ in found]), tuple(d for _, d in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +172,7 @@ def _patched(captured: Captured, snapshot: Snapshot) -> Change | None:
     if not isinstance(captured.rows, Attributes):
         return None
     try:
-        rows = patched(snapshot, captured.keys, captured.rows.columns)
+        rows = patched(snapshot, captured.keys, *captured.rows.keys(snapshot.spec))
     except DamagedError:
         return None  # the table has them, too
     if isinstance(rows, OneRow):

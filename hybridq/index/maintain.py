@@ -26,7 +26,8 @@ _KEYS_VIEW = "__hybridq_keys"
 _LOG_VIEW = "__hybridq_log"
 _HASH_VIEW = "__hybridq_hash"
 _BATCH_ROWS = 16_384
-_FEW_KEYS = 4
+FEW_KEYS = 4
+"""So many rows are read and logged faster as Python's values."""
 
 
 def row_hash(spec: IndexSpec) -> str:
@@ -69,24 +70,30 @@ def _of_keys(
 ) -> pa.Table:
     names = ", ".join(f"{expression} AS {name}" for expression, name in columns)
     query = f"SELECT {names} FROM {spec.table_name.sql()} AS t"
-    if len(keys[0]) <= _FEW_KEYS:
-        given = [f"$k{i}_{row}" for row in range(len(keys[0])) for i in range(len(keys))]
-        conditions = (
-            " AND ".join(_same_key(c, f"$k{i}_{row}") for i, c in enumerate(spec.key_columns))
-            for row in range(len(keys[0]))
-        )
-        values = [
-            value for row in zip(*(k.to_pylist() for k in keys), strict=True) for value in row
-        ]
-        parameters = {name[1:]: value for name, value in zip(given, values, strict=True)}
-        either = " OR ".join(f"({condition})" for condition in conditions) or "false"
-        return duck.sql(f"{query} WHERE {either}", params=parameters or None).to_arrow_table()
+    if len(keys[0]) <= FEW_KEYS:
+        few, given = few_query(spec, keys, columns)
+        return duck.sql(few, params=given or None).to_arrow_table()
     duck.register(_KEYS_VIEW, pa.table({f"k{i}": k for i, k in enumerate(keys)}))
     try:
         match = " AND ".join(_same_key(c, f"q.k{i}") for i, c in enumerate(spec.key_columns))
         return duck.sql(f"{query} SEMI JOIN {_KEYS_VIEW} AS q ON ({match})").to_arrow_table()
     finally:
         duck.unregister(_KEYS_VIEW)
+
+
+def few_query(
+    spec: IndexSpec, keys: Sequence[pa.Array], columns: Sequence[tuple[str, str]]
+) -> tuple[str, dict[str, Any]]:
+    """Return the query of the rows of a few keys, and its parameters."""
+    names = ", ".join(f"{expression} AS {name}" for expression, name in columns)
+    given: dict[str, Any] = {}
+    conditions: list[str] = []
+    for row, values in enumerate(zip(*(k.to_pylist() for k in keys), strict=True)):
+        given |= {f"k{i}_{row}": value for i, value in enumerate(values)}
+        each = (_same_key(c, f"$k{i}_{row}") for i, c in enumerate(spec.key_columns))
+        conditions.append(f"({' AND '.join(each)})")
+    where = " OR ".join(conditions) or "false"
+    return f"SELECT {names} FROM {spec.table_name.sql()} AS t WHERE {where}", given
 
 
 def _same_key(column: IndexColumn, value: str) -> str:
@@ -151,7 +158,7 @@ def read_change(duck: Duck, snapshot: Snapshot, keys: Sequence[pa.Array]) -> Cha
 
 def log_keys(duck: Duck, index: str, tx: uuid.UUID, keys: Sequence[pa.Array]) -> None:
     """Write changed keys to an index's log, in the caller's transaction."""
-    if len(keys[0]) <= _FEW_KEYS:  # a view takes longer to register
+    if len(keys[0]) <= FEW_KEYS:  # a view takes longer to register
         row = f"(?{', ?' * len(keys)})"
         values = zip(*(k.to_pylist() for k in keys), strict=True)
         duck.execute(

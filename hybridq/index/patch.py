@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 
 from hybridq.arrow import pa
-from hybridq.index.attributes import encode
 from hybridq.index.delta import flat_generation
 from hybridq.index.ivf import IndexSpec, Int64s, Part, Snapshot, Uint64s, key_codes
 from hybridq.index.merge import Merge
@@ -21,20 +20,20 @@ from hybridq.nodes import Metric
 
 
 def patched(
-    snapshot: Snapshot, keys: Sequence[pa.Array], attributes: pa.Table
+    snapshot: Snapshot,
+    keys: Sequence[pa.Array],
+    new_keys: Int64s,
+    new_dictionaries: tuple[pa.Array | None, ...],
 ) -> Part | OneRow | None:
     """Return the rows of `keys` with new attributes: a part, or the only row.
 
-    `attributes` are columns c0 …, row i having key i. None if the snapshot has not each of the rows
-    once, or does not know its vector; DamagedError for a vector that is not as it was written.
+    `new_keys` (A, n) are those of all columns. None if the snapshot has not each of the rows once,
+    or does not know its vector; DamagedError for a vector that is not as it was written.
     """
     spec = snapshot.spec
     found = _places(snapshot, keys)
     if found is None:
         return None
-    encoded = [encode(attributes.column(f"c{i}"), c.type) for i, c in enumerate(spec.columns)]
-    new_keys = np.array([e.keys for e in encoded], np.int64)
-    new_dictionaries = tuple(e.dictionary for e in encoded)
     if len(keys[0]) == 1:
         part, positions, _ = found[0]
         if positions[0] < part.n_vectors:

@@ -356,3 +356,21 @@ def test_a_commit_does_not_send_statements_the_long_way(con, monkeypatch):
     session = con.check_open()
     monkeypatch.setattr(session, "run_statement", long_way)
     assert con.execute(text, parameters).fetchall()[0] == (5000, 0.0)
+
+
+def test_few_matches_are_found_by_the_short_way(con, monkeypatch):
+    con.execute("SET plan = 'prefilter'")
+    text = "SELECT id, v <-> ? AS d FROM t WHERE price = ? AND id < ? ORDER BY d LIMIT 9"
+    query = np.zeros(DIM, np.float32)
+    for _ in range(3):
+        expected = [con.execute(text, [query, 3, most]).fetchall() for most in (50, 0)]
+    assert [len(rows) for rows in expected] == [3, 0]
+
+    def long_way(*_):
+        raise AssertionError("it went the long way")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(con.check_open(), "run_statement", long_way)
+        assert [con.execute(text, [query, 3, most]).fetchall() for most in (50, 0)] == expected
+    con.execute("INSERT INTO t VALUES (-1, 3, 0, true, 'n', NULL)")
+    assert len(con.execute(text, [query, 3, 0]).fetchall()) == 1

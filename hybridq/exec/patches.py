@@ -1,0 +1,92 @@
+"""UPDATEs that leave keys and vectors alone: only the attributes of their rows are read.
+
+With RETURNING, DuckDB would write all of each row anew. So keys are read before, by the condition
+of the UPDATE, and attributes afterwards, by these keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+
+from hybridq.arrow import pa, pc
+from hybridq.exec.host import named_values
+from hybridq.exec.transaction import Transaction
+from hybridq.index import maintain
+from hybridq.index.attributes import PLAIN, cannot_hold, reserved_value
+from hybridq.index.capture import Attributes, Captured
+from hybridq.index.ivf import IndexColumn, IndexSpec
+from hybridq.index.maintain import key_arrays, plain_keys
+from hybridq.index.state import IndexState
+from hybridq.nodes import quote
+from hybridq.sql import lexical
+
+
+def run_patch(
+    duck: duckdb.DuckDBPyConnection,
+    source: str,
+    text: str,
+    parameters: Any,
+    states: Sequence[IndexState],
+    transaction: Transaction,
+) -> int:
+    """Run an UPDATE of the rows of `source` and record them; return how many there are.
+
+    Should the keys not be those of the rows updated, the write is opaque.
+    """
+    values = named_values(parameters)
+    used = {name: values[name] for name in lexical.used_parameters(source)}
+    before = [_keys(duck, state.spec, source, used) for state in states]
+    count = int(duck.execute(text, parameters).fetchall()[0][0])
+    for state, keys in zip(states, before, strict=True):
+        if count != len(keys[0]):
+            transaction.record_opaque(state)
+        elif count:
+            transaction.record(state, _captured(duck, state.spec, keys))
+    return count
+
+
+def _keys(
+    duck: duckdb.DuckDBPyConnection, spec: IndexSpec, source: str, used: dict[str, Any]
+) -> list[pa.Array]:
+    names = ", ".join(quote(c.name) for c in spec.key_columns)
+    query = f"SELECT {names} {source}"
+    if _is_plain(spec):
+        rows = duck.execute(query, used or None).fetchmany(maintain.FEW_KEYS + 1)
+        if len(rows) <= maintain.FEW_KEYS:
+            return key_arrays(spec, rows)
+    return plain_keys(duck.sql(query, params=used or None).to_arrow_table(), spec)
+
+
+def _is_plain(spec: IndexSpec) -> bool:
+    """Tell whether Python's values are the database's: of a few rows, they come faster."""
+    return all(c.type.kind in PLAIN for c in spec.columns)
+
+
+def _captured(
+    duck: duckdb.DuckDBPyConnection, spec: IndexSpec, keys: Sequence[pa.Array]
+) -> Captured:
+    columns = maintain.row_columns(spec)[: len(spec.columns)]
+    if len(keys[0]) <= maintain.FEW_KEYS and _is_plain(spec):
+        query, given = maintain.few_query(spec, keys, columns)
+        rows = duck.execute(query, given).fetchall()
+        for i, column in enumerate(spec.columns):
+            reserved = reserved_value(column.type)
+            if reserved is not None and any(row[i] == reserved for row in rows):
+                raise cannot_hold(column.type)
+        return Captured(key_arrays(spec, rows), Attributes(rows))
+    table = maintain.read_attributes(duck, spec, keys)
+    for i, column in enumerate(spec.columns):
+        if has_reserved(column, table.column(f"c{i}")):
+            raise cannot_hold(column.type)
+    return Captured(plain_keys(table, spec), Attributes(table))
+
+
+def has_reserved(column: IndexColumn, values: pa.ChunkedArray) -> bool:
+    """Tell whether a column has the value that its index keeps for NULL."""
+    reserved = reserved_value(column.type)
+    if reserved is None:
+        return False
+    return bool(pc.any(pc.equal(values, pa.scalar(reserved, values.type))).as_py())
