@@ -54,7 +54,8 @@ def _keys(
     names = ", ".join(quote(c.name) for c in spec.key_columns)
     query = f"SELECT {names} {source}"
     if _is_plain(spec):
-        rows = duck.execute(query, used or None).fetchmany(maintain.FEW_KEYS + 1)
+        some = f"{query} LIMIT {maintain.FEW_KEYS + 1}"
+        rows = duck.execute(some, used or None).fetchall()
         if len(rows) <= maintain.FEW_KEYS:
             return key_arrays(spec, rows)
     return plain_keys(duck.sql(query, params=used or None).to_arrow_table(), spec)
