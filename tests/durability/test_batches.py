@@ -1,5 +1,6 @@
 """Many rows at once, by executemany and from a query: what is refused, held, seen and logged."""
 
+import functools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 import hybridq
 from hybridq.exec.transaction import Transaction
-from hybridq.progress import NoProgress
+from hybridq.progress import Cancellable, NoProgress
 from tests.equal import index_equals_table
 
 TYPES = ["FLOAT[3]", "FLOAT[]", "DOUBLE[3]"]
@@ -152,7 +153,12 @@ def test_an_index_rebuilt_as_a_write_takes_it(con, monkeypatch, write, explicit)
 
     def after_rebuild(self, state, session):
         monkeypatch.undo()
-        session.instance.reindex("i", NoProgress())
+        rebuild = functools.partial(session.instance.reindex, "i", Cancellable(NoProgress()), 1.0)
+        if explicit:
+            rebuild()
+        else:  # it took its table before its snapshot
+            with pytest.raises(hybridq.OperationalError, match="being written"):
+                rebuild()
         begin_write(self, state, session)
 
     if explicit:
