@@ -9,6 +9,7 @@ import pytest
 import hybridq
 from hybridq.index import delta, maintain
 from hybridq.kernels import scan
+from tests.equal import index_equals_table
 
 DIM, ROWS = 16, 6_000
 LABELS = ("ant", "bee", "cat", None)
@@ -109,6 +110,7 @@ def test_parts_of_all_sizes(metric):
         con.execute("UPDATE t SET g = 3 WHERE id % 5 = 0")
         con.execute("UPDATE t SET v = (SELECT v FROM t WHERE id = 0) WHERE id % 501 = 0")
         check(con, metric)
+        index_equals_table(con)  # hashes are computed when they are compared
         before = index_rows(con)
         con.execute("SELECT * FROM hybridq_merge('i')").fetchall()
         assert len(parts(con)) == 1
