@@ -26,7 +26,7 @@ import numpy.typing as npt
 from hybridq.errors import DamagedError, Error
 from hybridq.index import upkeep
 from hybridq.index.build import write_built
-from hybridq.index.delta import flat_generation
+from hybridq.index.delta import flat_generation, generation_for
 from hybridq.index.generation import Generation
 from hybridq.index.ivf import Int64s, Part, Snapshot, Uint64s
 from hybridq.index.maintain import fill_hashes
@@ -34,7 +34,6 @@ from hybridq.index.merge import Merge, gather
 from hybridq.index.rows import in_memory
 from hybridq.index.state import IndexState, LastMerge
 from hybridq.index.stored import open_part, write_part
-from hybridq.index.tail import FLAT_ROWS
 from hybridq.index.upkeep import Job
 from hybridq.progress import Cancellable, NoProgress
 from hybridq.segments import Store, in_order, segment_rows
@@ -239,8 +238,7 @@ class Merger:
 
     def _in_memory(self, state: IndexState, job: Job, cut: Snapshot) -> None:
         rows = sum(map(upkeep.live, job.parts))
-        flat = rows <= FLAT_ROWS or not cut.generation.coded
-        generation = flat_generation(cut.spec) if flat else cut.generation
+        generation = generation_for(cut.spec, rows, cut.generation)
         merge = Merge(cut.spec, job.parts, generation, self._progress)
         part = merge.part()
         with self._owner.store.lock:

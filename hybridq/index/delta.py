@@ -73,6 +73,11 @@ def flat_generation(spec: IndexSpec) -> Generation:
     )
 
 
+def generation_for(spec: IndexSpec, rows: int, generation: Generation) -> Generation:
+    """Return the generation of a part in memory of so many rows: without lists, if they are few."""
+    return flat_generation(spec) if rows <= FLAT_ROWS or not generation.coded else generation
+
+
 def part_of(rows: Rows, generation: Generation) -> Part:
     """Return rows as a part in memory, coded unless they are few or the index has no lists."""
     if len(rows.vectors) <= FLAT_ROWS or not generation.coded:
@@ -174,9 +179,7 @@ def fold(snapshot: Snapshot, change: Change, version: int, busy: Collection[int]
 
 def merged(spec: IndexSpec, parts: Sequence[Part], generation: Generation) -> Part:
     """Return one part in memory with the live rows of several."""
-    if sum(map(_live, parts)) <= FLAT_ROWS or not generation.coded:
-        generation = flat_generation(spec)
-    return Merge(spec, parts, generation).part()
+    return Merge(spec, parts, generation_for(spec, sum(map(_live, parts)), generation)).part()
 
 
 def _live(part: Part) -> int:

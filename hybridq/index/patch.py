@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from hybridq.arrow import pa
-from hybridq.index.delta import flat_generation
+from hybridq.index.delta import generation_for
 from hybridq.index.ivf import IndexSpec, Int64s, Part, Snapshot, Uint64s, key_codes
 from hybridq.index.merge import Merge
-from hybridq.index.tail import FLAT_ROWS, OneRow
+from hybridq.index.tail import OneRow
 from hybridq.nodes import Metric
 
 
@@ -40,9 +40,7 @@ def patched(
             return _one(spec, part, positions, new_keys, new_dictionaries)
     if spec.metric is Metric.COSINE and any(p[-1] >= part.n_vectors for part, p, _ in found):
         return None  # whether its vector is NULL or zero, only the table knows
-    count = len(keys[0])
-    few = count <= FLAT_ROWS or not snapshot.generation.coded
-    generation = flat_generation(spec) if few else snapshot.generation
+    generation = generation_for(spec, len(keys[0]), snapshot.generation)
     merge = Merge(spec, [_only(part, positions) for part, positions, _ in found], generation)
     keys_of = np.empty_like(new_keys)
     for i, (_, positions, rows) in enumerate(found):
