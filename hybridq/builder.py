@@ -28,7 +28,7 @@ from hybridq.index.generation import Generation
 from hybridq.index.ivf import IndexSpec, Part, Snapshot
 from hybridq.index.locks import TableLocks
 from hybridq.index.state import IndexState
-from hybridq.progress import Progress
+from hybridq.progress import Cancellable
 from hybridq.segments import Store, build_segment, name_segment
 from hybridq.storage import manifest
 
@@ -81,13 +81,13 @@ class Builder:
         return bool(self._names)
 
     @contextlib.contextmanager
-    def naming(self, name: str, check: Callable[[], None]) -> Iterator[None]:
-        """Keep a name to the caller; wait while others build the index, as long as `check` lets."""
+    def naming(self, name: str, progress: Cancellable) -> Iterator[None]:
+        """Keep a name to the caller; wait while others build the index."""
         key, mine = name.lower(), _Locker()
         with self._changed:
             while key in self._names:
                 self._changed.wait(_SLICE_SECONDS)
-                check()
+                progress.check()
             self._names[key] = mine
         try:
             yield
@@ -99,11 +99,10 @@ class Builder:
     def build(
         self,
         spec: IndexSpec,
-        progress: Progress,
+        progress: Cancellable,
         *,
         old: IndexState | None = None,
         timeout_seconds: float = 0.0,
-        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Build an index from its table, in the place of `old` if there is one; call in `naming`.
 
@@ -112,7 +111,7 @@ class Builder:
         """
         built = self._build(spec, progress)
         try:
-            with self._taken(old, timeout_seconds, check):
+            with self._taken(old, timeout_seconds, progress):
                 self._publish(spec, built, old)
         except BaseException:
             if not self._is_named(built.part):
@@ -123,7 +122,7 @@ class Builder:
     def _now(self) -> tuple[int, int]:
         return self._owner.commits, self._owner.epoch
 
-    def _build(self, spec: IndexSpec, progress: Progress) -> _Built:
+    def _build(self, spec: IndexSpec, progress: Cancellable) -> _Built:
         store = self._owner.store
         with store.transaction() as cursor:
             with store.lock:
@@ -137,7 +136,7 @@ class Builder:
 
     @contextlib.contextmanager
     def _taken(
-        self, old: IndexState | None, timeout_seconds: float, check: Callable[[], None]
+        self, old: IndexState | None, timeout_seconds: float, progress: Cancellable
     ) -> Iterator[None]:
         """Have nobody merge an index nor write its table: to a log that goes, none could commit."""
         if old is None:
@@ -146,7 +145,13 @@ class Builder:
         locker = _Locker()
         table = (old.spec.schema.lower(), old.spec.table.lower())
         with old.merging:
-            self._owner.locks.acquire(table, locker, timeout_seconds, check)
+            try:
+                self._owner.locks.acquire(table, locker, timeout_seconds, progress.check)
+            except OperationalError as error:
+                raise OperationalError(
+                    f'index "{old.name}" cannot be rebuilt: {error.message}',
+                    hint="commit or roll back there first, or raise SET lock_timeout",
+                ) from error
             try:
                 yield
             finally:

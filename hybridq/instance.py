@@ -225,7 +225,7 @@ class Instance:
     ) -> None:
         """Build an index over the committed rows of a table."""
         name = node.name if node.name is not None else f"{table.name}_{node.column}_ann"
-        with self.builder.naming(name, progress.check):
+        with self.builder.naming(name, progress):
             if self.index_named(name) is not None and node.if_not_exists:
                 return
             self._refuse_taken(duck, name)
@@ -251,7 +251,7 @@ class Instance:
     def rebuild_damaged(self, state: IndexState) -> None:
         """Build a damaged index anew, unless someone writes its table: then it waits."""
         progress = Cancellable(NoProgress())
-        with self.builder.naming(state.name, progress.check):
+        with self.builder.naming(state.name, progress):
             if self.index_named(state.name) is state and state.writer is None:
                 self.builder.build(
                     state.spec, progress, old=state, timeout_seconds=_WAIT_FOR_WRITERS_SECONDS
@@ -259,7 +259,7 @@ class Instance:
 
     def reindex(self, name: str, progress: Cancellable, timeout_seconds: float) -> None:
         """Rebuild an index from its table."""
-        with self.builder.naming(name, progress.check):
+        with self.builder.naming(name, progress):
             state, unusable = self.index_named(name), self.unusable.get(name.lower())
             spec = unusable if state is None else state.spec
             if spec is None:
@@ -267,9 +267,7 @@ class Instance:
                 raise ProgrammingError(
                     f'vector index "{name}" does not exist', hint=f"vector indexes: {known}"
                 )
-            self.builder.build(
-                spec, progress, old=state, timeout_seconds=timeout_seconds, check=progress.check
-            )
+            self.builder.build(spec, progress, old=state, timeout_seconds=timeout_seconds)
         self.merger.wake()
 
     def drop_index(self, duck: duckdb.DuckDBPyConnection, state: IndexState) -> None:

@@ -20,7 +20,7 @@ from hybridq.exec.prepare import Again, Finder, Prepared
 from hybridq.exec.result import Result
 from hybridq.exec.values import finite_vector
 from hybridq.exec.where import key_of
-from hybridq.index.ivf import Float32s
+from hybridq.index.ivf import Float32s, Snapshot
 from hybridq.index.state import IndexState
 from hybridq.nodes import Metric, Parameter, QueryValue, TopK
 from hybridq.plan.physical import Decision, Fused, Prefilter
@@ -42,6 +42,7 @@ class Repeats:
     def __init__(self, session: Host) -> None:
         self._session = session
         self._known: dict[str, Again] = {}
+        self._last: Snapshot | None = None
 
     def answer(self, text: str, parameters: Parameters) -> Result | None:
         """Answer a text as the last time, with another vector; None if it must go the long way."""
@@ -70,6 +71,9 @@ class Repeats:
     def _let_go(self, state: IndexState) -> None:
         """Have all follow to the newest snapshot: files of older ones would stay on disk."""
         snapshot = state.snapshot
+        if self._last is snapshot:
+            return
+        self._last = snapshot
         for text, kept in list(self._known.items()):
             if kept.state is state and kept.follow(snapshot) is None:
                 del self._known[text]

@@ -53,7 +53,7 @@ def _keys(
 ) -> list[pa.Array]:
     names = ", ".join(quote(c.name) for c in spec.key_columns)
     query = f"SELECT {names} {source}"
-    if _is_plain(spec):
+    if is_plain(spec):
         some = f"{query} LIMIT {maintain.FEW_KEYS + 1}"
         rows = duck.execute(some, used or None).fetchall()
         if len(rows) <= maintain.FEW_KEYS:
@@ -61,7 +61,7 @@ def _keys(
     return plain_keys(duck.sql(query, params=used or None).to_arrow_table(), spec)
 
 
-def _is_plain(spec: IndexSpec) -> bool:
+def is_plain(spec: IndexSpec) -> bool:
     """Tell whether Python's values are the database's: of a few rows, they come faster."""
     return all(c.type.kind in PLAIN for c in spec.columns)
 
@@ -70,7 +70,7 @@ def _captured(
     duck: duckdb.DuckDBPyConnection, spec: IndexSpec, keys: Sequence[pa.Array]
 ) -> Captured:
     columns = maintain.row_columns(spec)[: len(spec.columns)]
-    if len(keys[0]) <= maintain.FEW_KEYS and _is_plain(spec):
+    if len(keys[0]) <= maintain.FEW_KEYS and is_plain(spec):
         query, given = maintain.few_query(spec, keys, columns)
         rows = duck.execute(query, given).fetchall()
         for i, column in enumerate(spec.columns):

@@ -17,12 +17,12 @@ import numpy as np
 from hybridq.arrow import pa, pc
 from hybridq.errors import Error
 from hybridq.exec.host import Host
-from hybridq.exec.patches import has_reserved, run_patch
+from hybridq.exec.patches import has_reserved, is_plain, run_patch
 from hybridq.exec.result import Field, Row
 from hybridq.exec.tracking import Tracking
 from hybridq.exec.transaction import Transaction
 from hybridq.index import maintain
-from hybridq.index.attributes import PLAIN, cannot_hold, reserved_value
+from hybridq.index.attributes import cannot_hold, reserved_value
 from hybridq.index.capture import Captured, FewRows
 from hybridq.index.ivf import IndexSpec
 from hybridq.index.maintain import key_arrays, plain_keys
@@ -111,7 +111,7 @@ def _slot(spec: IndexSpec, write: Write, start: int) -> _Slot:
     whole = whole and (write.single_values is not None or not write.has_returning)
     by_row = write.has_returning or write.single_values is not None
     if by_row:
-        whole = whole and all(c.type.kind in PLAIN for c in spec.columns)
+        whole = whole and is_plain(spec)
     if not whole:
         columns = columns[: spec.key_count]
     # Whole rows that come as Python's values are checked as such.

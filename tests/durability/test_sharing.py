@@ -292,7 +292,7 @@ def test_index_statements_beside_an_open_write(path, statement):
         try:
             two.execute(statement)
         except hybridq.OperationalError as error:
-            assert "commit or roll" in str(error)  # noqa: PT017 - or it succeeds
+            assert "commit or roll back" in str(error)  # noqa: PT017 - or it succeeds
         one.execute("COMMIT")
         assert count(two, "id = 5000") == 1
         check(two, index=None)
