@@ -143,19 +143,23 @@ class Builder:
             yield
             return
         locker = _Locker()
+        with old.merging, contextlib.ExitStack() as stack:
+            # Said before the table is taken: Ctrl-C may come between any two lines.
+            stack.callback(self._owner.locks.release, locker)
+            self._take(old, locker, timeout_seconds, progress)
+            yield
+
+    def _take(
+        self, old: IndexState, locker: _Locker, timeout_seconds: float, progress: Cancellable
+    ) -> None:
         table = (old.spec.schema.lower(), old.spec.table.lower())
-        with old.merging:
-            try:
-                self._owner.locks.acquire(table, locker, timeout_seconds, progress.check)
-            except OperationalError as error:
-                raise OperationalError(
-                    f'index "{old.name}" cannot be rebuilt: {error.message}',
-                    hint="commit or roll back there first, or raise SET lock_timeout",
-                ) from error
-            try:
-                yield
-            finally:
-                self._owner.locks.release(locker)
+        try:
+            self._owner.locks.acquire(table, locker, timeout_seconds, progress.check)
+        except OperationalError as error:
+            raise OperationalError(
+                f'index "{old.name}" cannot be rebuilt: {error.message}',
+                hint="commit or roll back there first, or raise SET lock_timeout",
+            ) from error
 
     def _publish(self, spec: IndexSpec, built: _Built, old: IndexState | None) -> None:
         owner, store = self._owner, self._owner.store
