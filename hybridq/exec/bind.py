@@ -19,10 +19,11 @@ from hybridq.exec.pages import depth_for
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.values import Evaluate, count_of, query_vector, same_query
 from hybridq.exec.where import Where, bind_where
+from hybridq.index.binding import Evaluator
 from hybridq.index.bounds import bound_of
 from hybridq.index.hits import SortColumn
 from hybridq.index.ivf import Float32s, IndexSpec, Snapshot
-from hybridq.index.programs import Evaluator, Program
+from hybridq.index.programs import Program
 from hybridq.index.rows import wrong_dimension
 from hybridq.index.search import Search
 from hybridq.index.verdicts import Verdict

@@ -23,8 +23,8 @@ from hybridq.arrow import pa
 from hybridq.conditions import Expression, Truth
 from hybridq.exec.host import Host, drop_view
 from hybridq.index.attributes import AttributeType, Kind
+from hybridq.index.binding import UNKNOWN
 from hybridq.index.ivf import IndexColumn, Part
-from hybridq.index.programs import UNKNOWN
 from hybridq.index.verdicts import Flags, Verdict, of_codes
 from hybridq.nodes import TableName, literal, quote
 from hybridq.sql import lexical

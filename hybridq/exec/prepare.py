@@ -178,9 +178,7 @@ def prepare(
         return Unbound(f"{unknown[0]} is no column of {table.name}")
     distance = topk.distance
     usable = [
-        s
-        for s in states
-        if s.spec.column.lower() == distance.column.lower() and s.spec.metric is distance.metric
+        s for s in states if s.spec.is_vector(distance.column) and s.spec.metric is distance.metric
     ]
     if not usable:
         column = f"{table.name}.{distance.column}"
@@ -270,7 +268,7 @@ def _distance(topk: TopK, spec: IndexSpec, item: DistanceItem) -> Source | IfSam
     query = distance.query
     text = query.text if isinstance(query, QueryText) else _value_text(query.value)
     other = FromTable(item.label, f"{name}({quote(distance.column)}, {text})")
-    if distance.column.lower() != spec.column.lower() or distance.metric is not spec.metric:
+    if not spec.is_vector(distance.column) or distance.metric is not spec.metric:
         return other
     same = TheDistance(item.label, distance.negated)
     return same if query == topk.distance.query else IfSameQuery(query, same, other)

@@ -15,17 +15,10 @@ from typing import Any, TypeAlias
 
 from hybridq.conditions import Conjunct, Expression, Truth
 from hybridq.index.attributes import AttributeType
+from hybridq.index.binding import UNKNOWN, Evaluator, Test, bind_condition, test_of
 from hybridq.index.bitmaps import Bitmap
 from hybridq.index.ivf import IndexSpec, Int64s, Part, Snapshot
-from hybridq.index.programs import (
-    UNKNOWN,
-    Evaluator,
-    Program,
-    Test,
-    assemble,
-    bind_condition,
-    test_of,
-)
+from hybridq.index.programs import Program, assemble
 from hybridq.index.selectivity import Selectivity, selectivity, share_among
 from hybridq.index.verdicts import Verdict, join
 from hybridq.plan.physical import Decision

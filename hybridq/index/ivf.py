@@ -80,6 +80,10 @@ class IndexSpec:
         """The table, with its schema."""
         return TableName(name=self.table, schema=self.schema, catalog=self.catalog)
 
+    def is_vector(self, column: str) -> bool:
+        """Tell whether `column` (case-insensitive) is that of the vectors."""
+        return column.lower() == self.column.lower()
+
     def position_of(self, column: str) -> int | None:
         """Return the place of `column` (case-insensitive) among the columns."""
         wanted = column.lower()

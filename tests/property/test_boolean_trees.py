@@ -76,6 +76,7 @@ MATCHES = [
 ]
 OPERATORS = ("=", "<>", "<", "<=", ">", ">=", "IS DISTINCT FROM", "IS NOT DISTINCT FROM")
 SPANNING = ["i < g", "x = e::VARCHAR", "i + 1 > 2", "i % 2 = 0", "id IN (SELECT 3)", "s > d"]
+VECTORS = ["v IS NULL", "v IS NOT NULL", "NOT (v IS NULL)", "(v IS NULL) IS TRUE"]
 CONSTANTS = ["TRUE", "FALSE", "NULL", "1 = 1", "1 > 2", "NULL = 1", "'a' LIKE 'b'", "NULL::BOOLEAN"]
 
 
@@ -157,7 +158,7 @@ def leaves(draw: st.DrawFn) -> tuple[str, list[object]]:
         case "constant":
             return draw(st.sampled_from(CONSTANTS)), []
         case "span":
-            return draw(st.sampled_from(SPANNING)), []
+            return draw(st.sampled_from([*SPANNING, *VECTORS])), []
         case "folded":
             days = draw(st.integers(-3, 3))
             return f"d {draw(st.sampled_from(OPERATORS))} DATE '2020-02-28' + {days}", []
