@@ -28,7 +28,6 @@ from hybridq.plan.physical import Decision, Fused, Prefilter
 _KEPT = 64
 _KEPT_TEXTS = 256
 _KEPT_ONCE = 1024
-_FEW_ROWS = 1024
 
 
 def _validity(session: Host) -> tuple[object, ...]:
@@ -183,14 +182,15 @@ def _note(
     plan = decision.plan
     if not isinstance(plan, Fused | Prefilter):
         return None
-    if not (_whatever_the_vector(bound, decision) or _few_rows(plan)):
+    if not (_whatever_the_vector(bound, decision) or finders.are_few(decision)):
         return None
     if key not in kept.once:
         if len(kept.once) >= _KEPT_ONCE:
             kept.once.clear()
         kept.once.add(key)
         return None
-    return _keep(kept, finders, key, finders.settle(bound.where, plan))
+    settled = finders.few(bound.where, decision) or finders.settle(bound.where, plan)
+    return _keep(kept, finders, key, settled)
 
 
 def _keep(kept: Again, finders: Finders, key: Hashable, settled: Settled) -> Finder | None:
@@ -208,8 +208,3 @@ def _keep(kept: Again, finders: Finders, key: Hashable, settled: Settled) -> Fin
 def _whatever_the_vector(bound: BoundTopK, decision: Decision) -> bool:
     # Where a decision depends on the vector, it is not the first one that was made.
     return bound.where.decisions.get(bound.search.k) is decision and not decision.ask_near
-
-
-def _few_rows(plan: Fused | Prefilter) -> bool:
-    # Once their positions are known, nothing is cheaper than their distances.
-    return isinstance(plan, Prefilter) and plan.estimated_rows <= _FEW_ROWS

@@ -302,6 +302,12 @@ def effort_of(plan: Fused) -> Effort:
     )
 
 
+def source_of(part: Part, program: Program) -> str:
+    """Return how the positions that pass are found fastest."""
+    best = narrowest(part, program)
+    return "permutation" if best is not None and best[1] * _NARROW <= part.rows else "mask"
+
+
 def positions_of(part: Part, program: Program, source: str) -> Int64s:
     """Return the positions that pass, found as a prefilter plan's `source` says."""
     return _positions(part, program, narrow=source == "permutation")

@@ -14,7 +14,7 @@ from typing import Any
 
 from hybridq.exec.bind import BoundTopK
 from hybridq.exec.decide import decide
-from hybridq.exec.executor import effort_of, positions_of
+from hybridq.exec.executor import effort_of, positions_of, source_of
 from hybridq.exec.host import named_values
 from hybridq.exec.output import covered
 from hybridq.exec.prepare import Finder
@@ -33,6 +33,10 @@ from hybridq.settings import Settings
 
 MOST_POSITIONS = 1 << 16
 """Positions, at most, that are kept for one WHERE."""
+
+_FEW_ROWS = 256
+_FEW_TO_FIND = 1024
+"""So many rows, at most, whose positions are known are looked at one by one."""
 
 _GROWN = 1.25
 """With so many times the rows, or a part of them, plans are chosen anew."""
@@ -96,6 +100,27 @@ class Finders:
         return other
 
     # -- values that came before --------------------------------------------------
+
+    def are_few(self, decision: Decision) -> bool:
+        """Tell whether so few rows pass that, once known, nothing is cheaper than their distances.
+
+        To find them may have been dearer than the plan chosen.
+        """
+        plan = decision.plan
+        if isinstance(plan, Prefilter):
+            return plan.estimated_rows <= _FEW_TO_FIND
+        chosen = isinstance(plan, Fused) and plan.nprobe is None and self._settings.plan == "auto"
+        return chosen and decision.estimated_selectivity * self.snapshot.live_rows <= _FEW_ROWS
+
+    def few(self, where: Where, decision: Decision) -> Settled | None:
+        """Find the rows that pass, where a scan was chosen for few of them."""
+        if not isinstance(decision.plan, Fused) or not self.are_few(decision):
+            return None
+        part, program = self.snapshot.parts[0], where.programs[0]
+        plan = Prefilter(source=source_of(part, program), estimated_rows=_FEW_ROWS)
+        found = self.settle(where, plan)
+        self._chosen(found, plan)
+        return found if found.count <= _FEW_TO_FIND else None
 
     def settle(self, where: Where, plan: Fused | Prefilter) -> Settled:
         """Keep what values came to, on this snapshot."""

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import hybridq
 from hybridq.errors import DataError, ProgrammingError
+from hybridq.index.repeated import RepeatedScan
 
 DIM = 4
 ROWS = 2000
@@ -374,3 +376,29 @@ def test_few_matches_are_found_by_the_short_way(con, monkeypatch):
         assert [con.execute(text, [query, 3, most]).fetchall() for most in (50, 0)] == expected
     con.execute("INSERT INTO t VALUES (-1, 3, 0, true, 'n', NULL)")
     assert len(con.execute(text, [query, 3, 0]).fetchall()) == 1
+
+
+def test_once_known_few_rows_are_not_scanned_for(con, monkeypatch):
+    """Not even where a scan is the cheapest way to find them."""
+    instance = con.check_open().instance
+    names = ("position_row", "permutation_row", "filter_row", "check_row", "duckdb_call")
+    dear = dict.fromkeys(names, 1e4) | {"list_visit": 1.0, "mask_row": 1.0}
+    monkeypatch.setattr(instance, "unit", replace(instance.unit, **dear))
+    con.execute("SET plan = 'auto'")
+    con.execute("SET recall = 0.95")
+    text = "SELECT id, v <-> ? AS d FROM t WHERE price = ? AND id < ? ORDER BY d LIMIT 2"
+    query, given = np.zeros(DIM, np.float32), [3, 50]
+    plan = con.execute(f"EXPLAIN {text}", [query, *given]).fetchall()[0][1]
+    assert "Plan: fused" in plan
+    exact = con.execute(text.replace("v <-> ?", "l2_distance(v, ?::FLOAT[4])"), [query, *given])
+    expected = exact.fetchall()
+    for _ in range(3):
+        con.execute(text, [query, *given]).fetchall()
+
+    def scan(*_):
+        raise AssertionError("it was scanned for")
+
+    monkeypatch.setattr(RepeatedScan, "__call__", scan)
+    monkeypatch.setattr("hybridq.exec.finders.scan_parts", scan)
+    monkeypatch.setattr(con.check_open(), "run_statement", scan)
+    assert con.execute(text, [query, *given]).fetchall() == expected
