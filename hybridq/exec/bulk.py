@@ -7,8 +7,9 @@ None is returned where the parameters do not form columns; each row is inserted 
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import operator
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,7 +27,10 @@ _VIEW = "__hybridq_rows"
 
 
 _CHUNK_ROWS = 256
-"""So many rows become columns by one call in C: other threads wait for Python's lock meanwhile."""
+"""So many rows become columns by calls in C: other threads wait for Python's lock meanwhile."""
+
+_PAUSE_SECONDS = 5e-5
+"""What a thread that waits for the lock needs to take it; else it is asked for every 5 ms."""
 
 
 def insert_many(session: Host, write: Write, rows: Sequence[Parameters]) -> Result | None:
@@ -37,7 +41,7 @@ def insert_many(session: Host, write: Write, rows: Sequence[Parameters]) -> Resu
     row, names = _row_text(values.row)
     if _has_parameters(values.tail):
         return None
-    table = _table(rows, names)
+    table = _table(rows, names, shared=session.instance.users > 1)
     if table is None:
         return None
     session.duck.register(_VIEW, table)
@@ -66,10 +70,17 @@ def _has_parameters(tail: str) -> bool:
     return any(True for _ in lexical.placeholders(lexical.piece_of(tail)))
 
 
-def _table(rows: Sequence[Parameters], names: Sequence[int | str]) -> pa.Table | None:
-    """Return the values of each parameter as a column, None if the rows do not form columns."""
+def _table(
+    rows: Sequence[Parameters], names: Sequence[int | str], *, shared: bool
+) -> pa.Table | None:
+    """Return the values of each parameter as a column, None if the rows do not form columns.
+
+    If the database is `shared`, other connections have turns.
+    """
     chunks: list[pa.Table] = []
     for at in range(0, len(rows), _CHUNK_ROWS):
+        if at and shared:
+            time.sleep(_PAUSE_SECONDS)
         chunk = _columns_of(rows[at : at + _CHUNK_ROWS], names)
         if chunk is None:
             return None
@@ -109,18 +120,26 @@ def _values(rows: Sequence[Parameters], names: Sequence[int | str]) -> list[Sequ
         return None
 
 
-_FORM = operator.attrgetter("dtype", "shape")
+_PLAIN: dict[type, type] = {int: np.int64, float: np.float64}
 
 
 def _column(values: Sequence[Any]) -> pa.Array:
     kinds = set(map(type, values))
+    if len(kinds) == 1 and (plain := _PLAIN.get(next(iter(kinds)))) is not None:
+        with contextlib.suppress(OverflowError):  # of what is no INT64
+            # Much faster than to infer the type of each value.
+            return pa.array(np.array(values, plain), from_pandas=False)
     if np.ndarray not in kinds:
         return pa.array(values)
-    forms = set(map(_FORM, values)) if len(kinds) == 1 else ()
-    if len(forms) == 1 and values[0].ndim == 1:
-        return pa.FixedSizeListArray.from_arrays(
-            pa.array(_readable(np.concatenate(values))), len(values[0])
-        )
+    if len(kinds) == 1:
+        with contextlib.suppress(ValueError):  # of several lengths
+            vectors = np.array(values)
+            # In doubles, integers may not be what they were.
+            exact = vectors.dtype != np.float64 or all(v.dtype == np.float64 for v in values)
+            if vectors.ndim == 2 and vectors.dtype == values[0].dtype and exact:
+                return pa.FixedSizeListArray.from_arrays(
+                    pa.array(_readable(vectors.ravel())), vectors.shape[1]
+                )
     return pa.array([_readable(v).tolist() if isinstance(v, np.ndarray) else v for v in values])
 
 

@@ -29,6 +29,7 @@ from hybridq.index.layout import Layout
 from hybridq.index.memory import memory_part
 from hybridq.index.merge import Merge
 from hybridq.index.rows import Rows
+from hybridq.index.scans import addresses_of
 from hybridq.index.tail import FLAT_ROWS, OneRow, first_of, grown, grows
 from hybridq.progress import NoProgress
 
@@ -46,6 +47,9 @@ Twice: a row is moved once each time that the part it is in doubles.
 
 AT_ONCE_ROWS = 8_192
 """Merges of up to so many rows are a matter of milliseconds: the writer does them."""
+
+MEANWHILE_ROWS = 32_768
+"""Up to so many it merges while a large merge goes on, beside which there is no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,8 @@ def fold(snapshot: Snapshot, change: Change, version: int, busy: Collection[int]
     if fresh.codes is None and fresh.rows and waits:
         return replace(snapshot, parts=(*stored, *young, fresh), version=version)
     taken, total = [fresh], _live(fresh)
-    while young and young[-1].uid not in busy and total + _live(young[-1]) <= AT_ONCE_ROWS:
+    most = MEANWHILE_ROWS if busy else AT_ONCE_ROWS
+    while young and young[-1].uid not in busy and total + _live(young[-1]) <= most:
         both_flat = young[-1].codes is None and fresh.codes is None
         if not both_flat and _live(young[-1]) >= RATIO * total:
             break
@@ -174,6 +179,8 @@ def fold(snapshot: Snapshot, change: Change, version: int, busy: Collection[int]
         fresh = merged(snapshot.spec, taken[::-1], snapshot.generation)
     if fresh.rows:
         young.append(fresh)
+        if fresh.codes is not None:
+            addresses_of(fresh)  # or the next search finds them out
     return replace(snapshot, parts=(*stored, *young), version=version)
 
 
