@@ -129,6 +129,9 @@ def _take_terminal() -> None:
     import fcntl
     import termios
 
+    # Ctrl-C is ignored by what a shell runs in the background, and by its children.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
