@@ -166,6 +166,19 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
+class InQuery:
+    """`column IN (query)`, where the query does not depend on the row.
+
+    With `once` it stands for a join, which is the same unless a value comes several times.
+    """
+
+    column: str
+    truth: Truth
+    query: str
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """Every row passes, or none does."""
 
@@ -194,7 +207,7 @@ class AnyOf:
     parts: tuple[Condition, ...]
 
 
-Condition: TypeAlias = ColumnTest | Given | Known | Opaque | AllOf | AnyOf
+Condition: TypeAlias = ColumnTest | Given | InQuery | Known | Opaque | AllOf | AnyOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +224,8 @@ def calls_of(condition: Condition) -> frozenset[str] | None:
     match condition:
         case Known():
             return frozenset()
+        case InQuery():
+            return None
         case AllOf(parts) | AnyOf(parts):
             found: frozenset[str] = frozenset()
             for part in parts:

@@ -136,7 +136,8 @@ class TopK:
 
     Texts have their parameters named ($hq1 …). `fallback` is the whole statement in DuckDB's
     SQL with distance operators as functions; `with_text` the WITH clause before it, if any.
-    `where_aliases` are aliases the WHERE was read to mean: a column of that name would win.
+    `where_aliases` are aliases the WHERE was read to mean: a column of that name would win. Joins
+    with the tables `others` have become conditions.
     `hints` are settings of this select alone.
     """
 
@@ -153,6 +154,7 @@ class TopK:
     parameters: tuple[ParameterName, ...]
     unqualified: frozenset[str]
     where_aliases: frozenset[str]
+    others: tuple[TableName, ...] = ()
     hints: tuple[tuple[str, Any], ...] = ()
 
 

@@ -131,6 +131,7 @@ def remember(session: Host, bound: BoundTopK, decision: Decision) -> None:
         or topk.radius is not None
         or prepared.sort_columns
         or not bound.compiled
+        or bound.where.momentary
         or any(part.unverified is not None for part in snapshot.parts)
         or not isinstance(decision.plan, Fused | Prefilter)
     ):

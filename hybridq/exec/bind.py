@@ -19,7 +19,7 @@ from hybridq.exec.pages import depth_for
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.values import Evaluate, count_of, query_vector, same_query
 from hybridq.exec.where import Where, bind_where
-from hybridq.index.binding import Evaluator
+from hybridq.index.binding import Evaluator, UnansweredError
 from hybridq.index.bounds import bound_of
 from hybridq.index.hits import SortColumn
 from hybridq.index.ivf import Float32s, IndexSpec, Snapshot
@@ -140,10 +140,13 @@ def bind(
         return prepared.refused
     snapshot = take_snapshot()
     collated = prepared.table.collated
-    if conjuncts is topk.conjuncts:
-        where = prepared.wheres.bound(snapshot, conjuncts, parameters, evaluator, environment)
-    else:
-        where = bind_where(snapshot, conjuncts, parameters, evaluator, collated=collated)
+    try:
+        if conjuncts is topk.conjuncts:
+            where = prepared.wheres.bound(snapshot, conjuncts, parameters, evaluator, environment)
+        else:
+            where = bind_where(snapshot, conjuncts, parameters, evaluator, collated=collated)
+    except UnansweredError as error:
+        return Unbound(str(error))
     return BoundTopK(
         prepared,
         snapshot,

@@ -19,18 +19,25 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from hybridq.arrow import pa
+from hybridq.arrow import pa, pc
 from hybridq.conditions import Expression, Truth
 from hybridq.exec.host import Host, drop_view
 from hybridq.index.attributes import AttributeType, Kind
-from hybridq.index.binding import UNKNOWN
+from hybridq.index.binding import UNKNOWN, UnansweredError
 from hybridq.index.ivf import IndexColumn, Part
 from hybridq.index.verdicts import Flags, Verdict, of_codes
-from hybridq.nodes import TableName, literal, quote
+from hybridq.nodes import TopK, literal, quote
 from hybridq.sql import lexical
 
 MAX_VALUES = 200_000
 """Of more distinct values than that, DuckDB filters the table as fast."""
+
+MAX_MEMBERS = 10_000
+"""Of more values of an IN, DuckDB looks up each row as fast."""
+
+_INTEGERS = frozenset((
+    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER",
+))  # fmt: skip
 
 _KEPT = 64
 _VIEW = "__hybridq_values"
@@ -90,10 +97,11 @@ def told_apart(given: Mapping[str, Any]) -> tuple[Any, ...] | None:
 class Ahead:
     """Evaluates for one statement: its session, its parameters, its table."""
 
-    def __init__(self, session: Host, parameters: Mapping[str, Any], table: TableName) -> None:
+    def __init__(self, session: Host, parameters: Mapping[str, Any], topk: TopK) -> None:
         self.session = session
         self.parameters = parameters
-        self.alias = table.alias or table.name
+        self.alias = topk.table.alias or topk.table.name
+        self._with_text = topk.with_text
 
     def condition(self, expression: Expression) -> Any:
         """Return the value, True, False or None, of a condition without columns, or UNKNOWN."""
@@ -157,6 +165,32 @@ class Ahead:
                     _keep(parts[i], key, position, verdict)
         return [verdict for verdict in found if verdict is not None]
 
+    def members(self, query: str, kind: AttributeType, *, once: bool) -> pa.Array | None:
+        """Return the distinct values of a query, NULL among them, for a column of `kind`.
+
+        None if they are too many, or do not compare as values of a column do; if they are asked to
+        come but `once`, that and what comes more often raise UnansweredError.
+        """
+        text = (
+            f"{self._with_text}SELECT x, count(*) AS n, typeof(x) AS t FROM ({query}) AS q(x) "
+            f"GROUP BY x LIMIT {MAX_MEMBERS + 1}"
+        )
+        if self.session.transaction is not None and not self._rehearsed(f"EXPLAIN {text}"):
+            return None
+        try:
+            found = self.session.query_arrow(text, self._given(text))
+        except (duckdb.Error, RuntimeError) as error:
+            self._failed(error)
+            return None
+        values = found.column("x").combine_chunks()
+        if len(found) > MAX_MEMBERS or (
+            len(found) and not _members_compare(found.column("t")[0].as_py(), kind)
+        ):
+            return None
+        if once and pc.any(pc.and_(pc.greater(found.column("n"), 1), values.is_valid())).as_py():
+            raise UnansweredError("a row joins several rows of another table")
+        return values
+
     def _evaluate(
         self, column: IndexColumn, values: Sequence[pa.Array], text: str, truth: Truth
     ) -> list[Flags] | None:
@@ -219,6 +253,17 @@ class Ahead:
         if self.session.transaction is not None or isinstance(error, duckdb.InterruptException):
             raise error
         self.session.instance.functions.take_failure()
+
+
+def _members_compare(own: str, kind: AttributeType) -> bool:
+    """Tell whether values of the SQL type `own` are equal to a column's where their keys are."""
+    match kind.kind:
+        case Kind.INTEGER:
+            return own in _INTEGERS
+        case Kind.UBIGINT | Kind.TEXT | Kind.DATE | Kind.TIMESTAMP:
+            return own == kind.sql
+        case _:
+            return False
 
 
 def _comparable(own: str, value: Any, kind: AttributeType) -> bool:

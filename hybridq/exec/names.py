@@ -98,7 +98,8 @@ class Names:
         if known is None:
             table = self.describe(topk.table)
             states = self._instance.indexes_of(table) if table is not None else []
-            known = topk, prepare(topk, table, states)
+            others = [self.describe(other) for other in topk.others]
+            known = topk, prepare(topk, table, states, others)
             if len(self._prepared) >= _PREPARED:
                 self._prepared.clear()
             self._prepared[id(topk)] = known

@@ -30,6 +30,7 @@ from hybridq.exec.prepare import FromIndex, FromTable, IfSameQuery, Prepared, Th
 from hybridq.exec.query import not_usable, snapshot_of
 from hybridq.exec.ranged import decided, find
 from hybridq.exec.result import Field, arrow_column
+from hybridq.index.attributes import AttributeType
 from hybridq.index.hits import Hits, column_values
 from hybridq.index.ivf import Int64s, Snapshot
 from hybridq.index.maintain import key_arrays
@@ -135,6 +136,14 @@ def _usable(session: Host, node: PerRow) -> Prepared | Unbound:
     return not_usable(session, prepared) or prepared
 
 
+class _Shared(Ahead):
+    """Evaluates for many rows."""
+
+    def members(self, query: str, kind: AttributeType, *, once: bool) -> pa.Array | None:
+        """Leave it to one bitmap, which serves every row."""
+        return None
+
+
 def _bound(
     session: Host,
     prepared: Prepared,
@@ -147,7 +156,7 @@ def _bound(
         row = session.query(text, given_for(text, values))[1]
         return row[0][0] if row else None
 
-    evaluator = Ahead(session, values, prepared.topk.table)
+    evaluator = _Shared(session, values, prepared.topk)
     token = session.environment.token
     return bind(prepared, values, evaluate, lambda: snapshot, evaluator, token, threads=threads)
 

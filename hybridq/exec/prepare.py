@@ -166,9 +166,15 @@ class Prepared:
 
 
 def prepare(
-    topk: TopK, table: TableInfo | None, states: Sequence[IndexState]
+    topk: TopK,
+    table: TableInfo | None,
+    states: Sequence[IndexState],
+    others: Sequence[TableInfo | None] = (),
 ) -> Prepared | Unbound:
-    """Prepare `topk`, whose table name means `table`, with the indexes `states`."""
+    """Prepare `topk`, whose table name means `table`, with the indexes `states`.
+
+    `others` are what the names of joined tables mean.
+    """
     if table is None:
         return Unbound(f"{topk.table.sql()} is not a table of this database")
     if any(table.column(a) is not None for a in topk.where_aliases):
@@ -176,6 +182,10 @@ def prepare(
     unknown = sorted(n for n in topk.unqualified if table.column(n) is None)
     if unknown:
         return Unbound(f"{unknown[0]} is no column of {table.name}")
+    for name, other in zip(topk.others, others, strict=True):
+        for column in sorted(topk.unqualified):
+            if other is None or other.column(column) is not None:
+                return Unbound(f"{column} may be a column of {name.sql()}")
     distance = topk.distance
     usable = [
         s for s in states if s.spec.is_vector(distance.column) and s.spec.metric is distance.metric

@@ -107,7 +107,7 @@ def bind_topk(session: Host, topk: TopK, values: Mapping[str, Any]) -> BoundTopK
         row = session.query(text, given)[1]
         return row[0][0] if row else None
 
-    evaluator = Ahead(session, values, topk.table)
+    evaluator = Ahead(session, values, topk)
     return bind(
         prepared,
         values,
@@ -150,7 +150,7 @@ def answer(
         return None
     answered = assemble(bound, hits, session.query, session.register_view)
     # What came from DuckDB must be of the same state of the table.
-    mixed = bound.opaque or bound.prepared.fields is None
+    mixed = bound.opaque or bound.where.momentary or bound.prepared.fields is None
     return None if mixed and not table.is_current() else answered
 
 

@@ -238,7 +238,7 @@ class _Measurement:
 
     def _bound(self, vector: Float32s) -> BoundTopK:
         values: dict[str, Any] = {_QUERY: vector}
-        evaluator = Ahead(self.session, values, self.topk.table)
+        evaluator = Ahead(self.session, values, self.topk)
         bound = bind(
             self.prepared,
             values,

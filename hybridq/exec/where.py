@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from hybridq.conditions import Conjunct, Expression, Truth
+from hybridq.arrow import pa
+from hybridq.conditions import Conjunct, Expression, InQuery, Truth
 from hybridq.index.attributes import AttributeType
 from hybridq.index.binding import UNKNOWN, Evaluator, Test, bind_condition, test_of
 from hybridq.index.bitmaps import Bitmap
@@ -49,7 +50,8 @@ class Where:
     `opaque` are the others, which only DuckDB can evaluate, `bitmap_keys` what bitmaps of them are
     kept under (see exec.opaque). `selectivity` is that of the programs; `decisions` are the plans
     chosen, by what they depend on, for one setting and unit costs. `checked` is how many candidates
-    of the last search passed the opaque conjuncts, and how many there were.
+    of the last search passed the opaque conjuncts, and how many there were. It is `momentary` if
+    rows of other tables went into it: the next statement may find others.
     """
 
     programs: tuple[Program, ...]
@@ -58,6 +60,7 @@ class Where:
     selectivity: Selectivity
     bitmap_keys: tuple[Hashable, Hashable] | None = None
     checked: tuple[int, int] | None = None
+    momentary: bool = False
     decisions: dict[Hashable, Decision] = field(default_factory=dict)
     decided_for: tuple[object, object] = (None, None)
 
@@ -96,7 +99,9 @@ class Wheres:
         if known is None:
             if len(self._known) >= _KEPT:
                 self._known.clear()
-            known = self._known[key] = self._bind(snapshot, conjuncts, parameters, evaluator)
+            known = self._bind(snapshot, conjuncts, parameters, evaluator)
+            if not known.momentary:
+                self._known[key] = known
         return known
 
     def _bind(
@@ -121,7 +126,8 @@ def bind_where(
     verdicts, opaque = _verdicts(snapshot, conjuncts, parameters, evaluator, collated=collated)
     programs = tuple(assemble(verdict) for verdict in verdicts)
     known = selectivity(snapshot.parts[0], programs[0])
-    return Where(programs, verdicts, opaque, known)
+    reads = [c for c in conjuncts if isinstance(c.condition, InQuery) and c not in opaque]
+    return Where(programs, verdicts, opaque, known, momentary=bool(reads))
 
 
 def _verdicts(
@@ -160,6 +166,9 @@ class _NoOne:
     def over_values(
         self, position: int, expression: Expression, truth: Truth, parts: Sequence[Part]
     ) -> list[Verdict] | None:
+        return None
+
+    def members(self, query: str, kind: AttributeType, *, once: bool) -> pa.Array | None:
         return None
 
 

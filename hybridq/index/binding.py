@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hybridq.arrow import pa
 from hybridq.conditions import (
     AllOf,
     AnyOf,
@@ -25,6 +26,7 @@ from hybridq.conditions import (
     Expression,
     Given,
     InList,
+    InQuery,
     IsNull,
     Known,
     Leaf,
@@ -34,11 +36,12 @@ from hybridq.conditions import (
     Parameter,
     Truth,
 )
-from hybridq.index.attributes import AttributeType, Kind
+from hybridq.index.attributes import NULL_KEY, AttributeType, Kind, encode, find_codes
 from hybridq.index.bounds import bound_of
+from hybridq.index.intervals import ALL, Interval, complement, intersect, union
 from hybridq.index.ivf import Part, Snapshot
 from hybridq.index.leaves import intervals
-from hybridq.index.verdicts import Rows, Verdict, depth, join, of_ranges, packed
+from hybridq.index.verdicts import Rows, Verdict, depth, join, of_codes, of_ranges, packed
 from hybridq.kernels import predicate as kernel
 from hybridq.nodes import Metric, literal
 
@@ -47,6 +50,10 @@ _BY_VALUE = (Kind.TEXT, Kind.UUID, Kind.ENUM, Kind.BOOLEAN)
 
 UNKNOWN = object()
 """What an evaluator returns for an expression that cannot be evaluated ahead."""
+
+
+class UnansweredError(Exception):
+    """A join is not the condition it was read as: the index cannot answer."""
 
 
 class Evaluator(Protocol):
@@ -64,6 +71,13 @@ class Evaluator(Protocol):
         """Return, per part, the values of a column for which an expression is `truth`.
 
         None if it cannot be told.
+        """
+
+    def members(self, query: str, kind: AttributeType, *, once: bool) -> pa.Array | None:
+        """Return the distinct values of a query, NULL among them, for a column of `kind`.
+
+        None if they are too many, or do not compare as values of a column do; if they are asked to
+        come but `once`, that and what comes more often raise UnansweredError.
         """
 
 
@@ -88,6 +102,8 @@ def bind_condition(
         case Given():
             holds = _given(condition, parameters, evaluator)
             return None if holds is None else [holds] * len(snapshot.parts)
+        case InQuery():
+            return _in_query(condition, snapshot, evaluator, collated=collated)
         case ColumnTest():
             return _test(condition, snapshot, parameters, evaluator, collated=collated)
         case AllOf(parts) | AnyOf(parts):
@@ -161,6 +177,57 @@ def _test(
     if test.expression is None or column.type.kind not in _BY_VALUE:
         return None
     return evaluator.over_values(position, test.expression, test.truth, snapshot.parts)
+
+
+def _in_query(
+    condition: InQuery, snapshot: Snapshot, evaluator: Evaluator, *, collated: bool
+) -> list[Verdict] | None:
+    position = snapshot.spec.position_of(condition.column)
+    kind = snapshot.spec.columns[position].type if position is not None else None
+    values = None
+    if kind is not None and not (collated and kind.kind is Kind.TEXT):
+        values = evaluator.members(condition.query, kind, once=condition.once)
+    if values is None or position is None or kind is None:
+        if condition.once:
+            raise UnansweredError(f"it joins by {condition.column}, which the index has not")
+        return None
+    verdicts: list[Verdict] = []
+    for part in snapshot.parts:
+        dictionary = part.dictionaries[position]
+        if dictionary is None and verdicts:
+            verdicts.append(verdicts[0])
+        else:
+            verdicts.append(_among(values, position, kind, dictionary, condition.truth))
+    return verdicts
+
+
+def _among(
+    values: pa.Array,
+    position: int,
+    kind: AttributeType,
+    dictionary: pa.Array | None,
+    truth: Truth,
+) -> Verdict:
+    """Return the keys for which it is `truth` that they are among `values`, which are distinct."""
+    if not len(values):
+        return truth.holds(False)  # for NULL, too
+    hit, miss = truth.holds(True), truth.holds(False if not values.null_count else None)
+    null = truth.holds(None)
+    present = values.drop_null()
+    if dictionary is not None:
+        flags = np.full(len(dictionary) + 1, miss)
+        codes = find_codes(present, dictionary)
+        flags[1 + codes[codes >= 0]] = hit
+        flags[0] = null
+        return of_codes(position, flags)
+    keys = np.sort(encode(present, kind).keys)
+    begins = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 2) != 1)
+    ends = np.append(begins[1:], len(keys)) - 1
+    points = list(zip(keys[begins].tolist(), keys[ends].tolist(), strict=True))
+    found: list[Interval] = points if hit else []
+    if miss:
+        found = union([*found, *intersect(ALL, complement(points))])
+    return of_ranges(position, union([(NULL_KEY, NULL_KEY), *found]) if null else found)
 
 
 def _without_vector(truth: Truth, snapshot: Snapshot) -> list[Verdict] | None:

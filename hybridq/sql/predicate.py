@@ -27,6 +27,7 @@ from hybridq.conditions import (
     Expression,
     Given,
     InList,
+    InQuery,
     IsNull,
     Known,
     Leaf,
@@ -181,6 +182,25 @@ def _column_of(node: exp.Expr) -> str | None:
     """Return the name of a plain column reference."""
     node = strip(node)
     return node.name if isinstance(node, exp.Column) and not node.args.get("join_mark") else None
+
+
+def in_query_of(node: exp.Expr, span: Span | None, owns: Owns) -> InQuery | None:
+    """Return the condition `column [NOT] IN (SELECT …)` is; None if it is not that.
+
+    That the query reads nothing of the row is not certain: alone it fails then.
+    """
+    truth = Truth.TRUE
+    span, node = _within(span, node), strip(node)
+    while isinstance(node, exp.Not):
+        truth, node = truth.opposite, strip(node.this)
+    query = node.args.get("query") if isinstance(node, exp.In) else None
+    if not isinstance(query, exp.Subquery):
+        return None
+    column = strip(node.this)
+    if not isinstance(column, exp.Column) or not owns(column) or _column_of(column) is None:
+        return None
+    text = span.after_in() if span is not None else None
+    return InQuery(column.name, truth, generate(query.this) if text is None else text.text)
 
 
 def condition_of(node: exp.Expr, span: Span | None, owns: Owns) -> Condition:

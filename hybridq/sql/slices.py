@@ -110,6 +110,14 @@ class Span:
             return None
         return Span(self.slices, self.start + 1, self.stop)
 
+    def after_in(self) -> Span | None:
+        """Return what is in the parentheses it ends with, after the word IN."""
+        piece = self.slices.piece
+        for i in range(self.start, self.stop - 1):
+            if piece.word(i) == "IN" and self.slices.depth[i] == self.slices.depth[self.start]:
+                return Span(self.slices, i + 1, self.stop).inside()
+        return None
+
     def calls(self) -> frozenset[str]:
         """Return the words before an opening parenthesis, in lower case."""
         tokens = self.slices.piece.tokens

@@ -36,9 +36,10 @@ from hybridq.nodes import (
 from hybridq.sql.dialect import generate, parse_tree
 from hybridq.sql.distances import distance_function
 from hybridq.sql.hints import hints_of
+from hybridq.sql.joins import Joined, joined_of
 from hybridq.sql.lexical import Piece, piece_of
 from hybridq.sql.operators import has_operator
-from hybridq.sql.predicate import condition_of, conjuncts, strip, value_of
+from hybridq.sql.predicate import condition_of, conjuncts, in_query_of, strip, value_of
 from hybridq.sql.slices import Slices
 
 
@@ -67,18 +68,19 @@ def recognise(
 
 
 def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozenset[str]) -> TopK:
-    table = _table(tree, cte_names)
+    slices = Slices(piece)
+    joined = _joined(tree, slices, cte_names)
+    table = _table(tree, joined, cte_names)
     if not with_text and any(t.name.lower() in cte_names for t in tree.find_all(exp.Table)):
         raise _Reject("it reads a WITH query of the statement around it")
     scope = _Scope(table)
-    for clause in ("joins", "laterals", "group", "having", "qualify", "distinct", "windows"):
+    for clause in ("laterals", "group", "having", "qualify", "distinct", "windows"):
         if tree.args.get(clause):
             raise _Reject(f"it has a {clause.rstrip('s').upper()} clause")
     for clause in ("sample", "with_", "with", "pivots", "into", "locks"):
         if tree.args.get(clause):
             raise _Reject(f"it has a {clause.rstrip('s_').upper()} clause")
     limit, offset = _counts(tree)
-    slices = Slices(piece)
     aliases = {e.alias.lower(): e.this for e in tree.expressions if isinstance(e, exp.Alias)}
     where = tree.args.get("where")
     used: set[str] = set()
@@ -97,7 +99,7 @@ def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozen
     )
     sort_keys = tuple(_sort_key(e, scope, aliases) for e in keys[1:])
     radius, kept = (
-        _where(condition, slices, scope, distance) if condition is not None else (None, ())
+        _where(condition, slices, scope, distance, joined) if condition is not None else (None, ())
     )
     if limit is None and radius is None:
         raise _Reject("it has no LIMIT")
@@ -110,6 +112,8 @@ def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozen
         for c in _columns(node)
         if not c.table and not _inside(c, node)
     )
+    if joined is not None and joined.derived and unqualified:
+        raise _Reject(f"{min(unqualified)} may be a column of a joined query")
     # `s.x` is a field of column s, or a column of a table around this select.
     sources = {s.alias_or_name.lower() for s in tree.find_all(exp.Table, exp.Subquery)}
     outer = frozenset(
@@ -118,7 +122,8 @@ def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozen
     return TopK(
         table=table,
         items=items,
-        conjuncts=kept,
+        conjuncts=(*joined.conjuncts, *kept) if joined is not None else kept,
+        others=joined.tables if joined is not None else (),
         radius=radius,
         distance=distance,
         sort_keys=sort_keys,
@@ -161,9 +166,42 @@ def _bounded_distance(
     raise _Reject("it has no ORDER BY")
 
 
-def _table(tree: exp.Select, cte_names: frozenset[str]) -> TableName:
+def _joined(tree: exp.Select, slices: Slices, cte_names: frozenset[str]) -> Joined | None:
+    """Return the joins of a select that has some."""
+    if not tree.args.get("joins"):
+        return None
+    found = joined_of(tree, slices, _searched(tree), cte_names)
+    if isinstance(found, str):
+        raise _Reject(found)
+    order = tree.args.get("order")
+    for node in (*tree.expressions, *([order] if order is not None else [])):
+        if isinstance(strip(node), exp.Star):
+            raise _Reject("its select list has all columns of joined tables")
+        if any(c.table.lower() in found.names for c in node.find_all(exp.Column)):
+            raise _Reject("its select list or ORDER BY reads a joined table")
+    return found
+
+
+def _searched(tree: exp.Select) -> str:
+    """Return the table, as columns are qualified with it, that a select with joins is ordered by.
+
+    That is the one whose column is in a distance; the first if that is not told.
+    """
+    for call in tree.find_all(exp.Expr):
+        if distance_function(call) is not None:
+            names = {c.table.lower() for c in call.find_all(exp.Column) if c.table}
+            if len(names) == 1:
+                return names.pop()
+    source = tree.args.get("from_") or tree.args.get("from")
+    first = source.this if source is not None else None
+    return first.alias_or_name.lower() if isinstance(first, exp.Expr) else ""
+
+
+def _table(tree: exp.Select, joined: Joined | None, cte_names: frozenset[str]) -> TableName:
     source = tree.args.get("from_") or tree.args.get("from")
     node = source.this if source is not None else None
+    if joined is not None:
+        node = joined.main
     if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
         raise _Reject("it does not read one plain table")
     extra = set(node.args) - {"this", "db", "catalog", "alias"}
@@ -335,11 +373,13 @@ def _without_aliases(
 
 
 def _where(
-    condition: exp.Expr, slices: Slices, scope: _Scope, order: Distance
+    condition: exp.Expr, slices: Slices, scope: _Scope, order: Distance, joined: Joined | None
 ) -> tuple[Radius | None, tuple[Conjunct, ...]]:
     radius: Radius | None = None
     kept: list[Conjunct] = []
-    for node, span in conjuncts(condition, slices.where()):
+    for i, (node, span) in enumerate(conjuncts(condition, slices.where())):
+        if joined is not None and i in joined.consumed:
+            continue
         text = span.text if span is not None else generate(node)
         if has_operator(piece_of(text)) or _mentions_alias(node, text):
             text, span = generate(node), None
@@ -350,6 +390,8 @@ def _where(
         own: Condition = Opaque("it reads other tables")
         if not node.find(exp.Select) and all(scope.owns(c) for c in _columns(node)):
             own = condition_of(node, span, scope.owns)
+        elif (semi := in_query_of(node, span, scope.owns)) is not None:
+            own = semi
         names = frozenset(c.name.lower() for c in _columns(node))
         kept.append(Conjunct(text, own, names))
     return radius, tuple(kept)
