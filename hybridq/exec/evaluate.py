@@ -172,7 +172,8 @@ class Ahead:
         come but `once`, that and what comes more often raise UnansweredError.
         """
         text = (
-            f"{self._with_text}SELECT x, count(*) AS n, typeof(x) AS t FROM ({query}) AS q(x) "
+            f"{self._with_text}SELECT x, count(*) AS n, any_value(typeof(q)) AS t "
+            f"FROM ({query}) AS q(x) "
             f"GROUP BY x LIMIT {MAX_MEMBERS + 1}"
         )
         if self.session.transaction is not None and not self._rehearsed(f"EXPLAIN {text}"):
@@ -183,9 +184,8 @@ class Ahead:
             self._failed(error)
             return None
         values = found.column("x").combine_chunks()
-        if len(found) > MAX_MEMBERS or (
-            len(found) and not _members_compare(found.column("t")[0].as_py(), kind)
-        ):
+        own = found.column("t")[0].as_py() if len(found) else f"STRUCT(x {kind.sql})"
+        if len(found) > MAX_MEMBERS or not _members_compare(own, kind):
             return None
         if once and pc.any(pc.and_(pc.greater(found.column("n"), 1), values.is_valid())).as_py():
             raise UnansweredError("a row joins several rows of another table")
@@ -256,7 +256,11 @@ class Ahead:
 
 
 def _members_compare(own: str, kind: AttributeType) -> bool:
-    """Tell whether values of the SQL type `own` are equal to a column's where their keys are."""
+    """Tell whether values in rows of the SQL type `own` are equal to a column's as their keys are.
+
+    There may be several in a row, which is an error that DuckDB reports.
+    """
+    own = own.removeprefix("STRUCT(x ").removesuffix(")")
     match kind.kind:
         case Kind.INTEGER:
             return own in _INTEGERS

@@ -13,26 +13,28 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from hybridq.conditions import Conjunct, InQuery, Truth
+from hybridq.conditions import Conjunct, InQuery, Opaque, Truth
 from hybridq.nodes import TableName
 from hybridq.sql.dialect import generate
+from hybridq.sql.distances import distance_function
 from hybridq.sql.lexical import piece_of
 from hybridq.sql.operators import has_operator
 from hybridq.sql.predicate import condition_of, conjuncts, strip
 from hybridq.sql.slices import Slices, Span
+
+_CLAUSE = "it has a JOIN clause"
+_NO_JOIN = "a condition reads joined tables, and is no equality of columns"
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
     """A join as semi-joins of its `main` table.
 
-    `names` are the other tables as columns are qualified with them, `tables` those that have a name
-    in the catalog, `derived` if there are others. Of the WHERE the `consumed` conjuncts, by number,
-    went into `conjuncts`.
+    `tables` are the other tables that have a name in the catalog, `derived` if there are others. Of
+    the WHERE the `consumed` conjuncts, by number, went into `conjuncts`.
     """
 
     main: exp.Table
-    names: frozenset[str]
     tables: tuple[TableName, ...]
     derived: bool
     consumed: frozenset[int]
@@ -48,21 +50,30 @@ class _Side:
     links: list[tuple[exp.Column, exp.Column]] = field(default_factory=list)
 
 
-def joined_of(
-    tree: exp.Select, slices: Slices, main: str, cte_names: frozenset[str]
-) -> Joined | str:
-    """Read the joins of a select around the table called `main`, or say why not."""
-    nodes: dict[str, exp.Expr] = {}
+def joined_of(tree: exp.Select, slices: Slices, cte_names: frozenset[str]) -> Joined | str | None:
+    """Read the joins of a select around the table it searches; say why not, None if it has none."""
+    others = tree.args.get("joins")
+    if not others:
+        return None
     source = tree.args.get("from_") or tree.args.get("from")
-    others = tree.args["joins"]
-    for node in (source.this if source is not None else None, *(j.this for j in others)):
-        name = node.alias_or_name.lower() if isinstance(node, exp.Expr) else ""
+    if source is None:
+        return _CLAUSE
+    nodes: dict[str, exp.Expr] = {}
+    for node in (source.this, *(j.this for j in others)):
+        name = node.alias_or_name.lower()
         if not name or name in nodes or not _is_plain(node):
-            return "it has a JOIN clause"
+            return _CLAUSE
         nodes[name] = node
+    main = _searched(tree) or source.this.alias_or_name.lower()
     table = nodes.pop(main, None)
     if not isinstance(table, exp.Table):
-        return "it has a JOIN clause"
+        return _CLAUSE
+    order = tree.args.get("order")
+    for node in (*tree.expressions, *([order] if order is not None else [])):
+        if isinstance(strip(node), exp.Star):
+            return "its select list has all columns of joined tables"
+        if any(c.table.lower() in nodes for c in node.find_all(exp.Column)):
+            return "its select list or ORDER BY reads a joined table"
     sides = {name: _Side([node]) for name, node in nodes.items()}
     own: list[exp.Expr] = []
     for join in others:
@@ -78,6 +89,8 @@ def joined_of(
             if any(not c.table for c in node.find_all(exp.Column)):
                 return "its JOIN clause has a column without its table"
             if not _take(node, None, main, sides):
+                if any(c.table.lower() != main for c in node.find_all(exp.Column)):
+                    return _NO_JOIN
                 own.append(node)
     consumed: set[int] = set()
     where = tree.args.get("where")
@@ -86,13 +99,12 @@ def joined_of(
             if _take(node, span, main, sides):
                 consumed.add(i)
             elif _reads(node, sides):
-                return "a condition reads joined tables in a way that is no join"
+                return _NO_JOIN
     found = [_semi_join(side) for side in {id(s): s for s in sides.values()}.values()]
     if any(f is None for f in found):
         return "a joined table is not joined by one equality of columns"
     return Joined(
         main=table,
-        names=frozenset(nodes),
         tables=tuple(_name(n) for n in nodes.values() if isinstance(n, exp.Table)),
         derived=any(
             not isinstance(n, exp.Table) or n.name.lower() in cte_names for n in nodes.values()
@@ -100,6 +112,16 @@ def joined_of(
         consumed=frozenset(consumed),
         conjuncts=(*(f for f in found if f is not None), *map(_own, own)),
     )
+
+
+def _searched(tree: exp.Select) -> str:
+    """Return the table, as columns are qualified with it, of the first distance, '' if not told."""
+    for call in tree.find_all(exp.Expr):
+        if distance_function(call) is not None:
+            names = {c.table.lower() for c in call.find_all(exp.Column) if c.table}
+            if len(names) == 1:
+                return names.pop()
+    return ""
 
 
 def _is_plain(node: exp.Expr) -> bool:
@@ -186,4 +208,6 @@ def _semi_join(side: _Side) -> Conjunct | None:
 def _own(node: exp.Expr) -> Conjunct:
     """Return a condition of ON over the main table alone."""
     names = frozenset(c.name.lower() for c in node.find_all(exp.Column))
-    return Conjunct(generate(node), condition_of(node, None, lambda _: True), names)
+    alone = node.find(exp.Select) is None
+    condition = condition_of(node, None, lambda _: True) if alone else Opaque("it reads tables")
+    return Conjunct(generate(node), condition, names)

@@ -69,7 +69,9 @@ def recognise(
 
 def _recognise(tree: exp.Select, piece: Piece, with_text: str, cte_names: frozenset[str]) -> TopK:
     slices = Slices(piece)
-    joined = _joined(tree, slices, cte_names)
+    joined = joined_of(tree, slices, cte_names)
+    if isinstance(joined, str):
+        raise _Reject(joined)
     table = _table(tree, joined, cte_names)
     if not with_text and any(t.name.lower() in cte_names for t in tree.find_all(exp.Table)):
         raise _Reject("it reads a WITH query of the statement around it")
@@ -164,37 +166,6 @@ def _bounded_distance(
                 if distance is not None and _radius(node, "", scope, distance) is not None:
                     return distance
     raise _Reject("it has no ORDER BY")
-
-
-def _joined(tree: exp.Select, slices: Slices, cte_names: frozenset[str]) -> Joined | None:
-    """Return the joins of a select that has some."""
-    if not tree.args.get("joins"):
-        return None
-    found = joined_of(tree, slices, _searched(tree), cte_names)
-    if isinstance(found, str):
-        raise _Reject(found)
-    order = tree.args.get("order")
-    for node in (*tree.expressions, *([order] if order is not None else [])):
-        if isinstance(strip(node), exp.Star):
-            raise _Reject("its select list has all columns of joined tables")
-        if any(c.table.lower() in found.names for c in node.find_all(exp.Column)):
-            raise _Reject("its select list or ORDER BY reads a joined table")
-    return found
-
-
-def _searched(tree: exp.Select) -> str:
-    """Return the table, as columns are qualified with it, that a select with joins is ordered by.
-
-    That is the one whose column is in a distance; the first if that is not told.
-    """
-    for call in tree.find_all(exp.Expr):
-        if distance_function(call) is not None:
-            names = {c.table.lower() for c in call.find_all(exp.Column) if c.table}
-            if len(names) == 1:
-                return names.pop()
-    source = tree.args.get("from_") or tree.args.get("from")
-    first = source.this if source is not None else None
-    return first.alias_or_name.lower() if isinstance(first, exp.Expr) else ""
 
 
 def _table(tree: exp.Select, joined: Joined | None, cte_names: frozenset[str]) -> TableName:
