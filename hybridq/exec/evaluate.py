@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from hybridq.arrow import pa, pc
+from hybridq.arrow import pa
 from hybridq.conditions import Expression, Truth
 from hybridq.exec.host import Host, drop_view
 from hybridq.index.attributes import AttributeType, Kind
@@ -38,6 +38,15 @@ MAX_MEMBERS = 10_000
 _INTEGERS = frozenset((
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER",
 ))  # fmt: skip
+
+_MEMBERS = {
+    Kind.INTEGER: "int64",
+    Kind.UBIGINT: "uint64",
+    Kind.TEXT: "large_string",
+    Kind.DATE: "date32",
+    Kind.TIMESTAMP: "timestamp[us]",
+}
+"""Kinds whose values are equal where their keys are; Arrow's types of them."""
 
 _KEPT = 64
 _VIEW = "__hybridq_values"
@@ -171,25 +180,26 @@ class Ahead:
         None if they are too many, or do not compare as values of a column do; if they are asked to
         come but `once`, that and what comes more often raise UnansweredError.
         """
-        text = (
-            f"{self._with_text}SELECT x, count(*) AS n, any_value(typeof(q)) AS t "
-            f"FROM ({query}) AS q(x) "
-            f"GROUP BY x LIMIT {MAX_MEMBERS + 1}"
-        )
+        kept = "*" if once else "DISTINCT *"
+        text = f"{self._with_text}SELECT {kept} FROM ({query}) AS q LIMIT {MAX_MEMBERS + 1}"
         if self.session.transaction is not None and not self._rehearsed(f"EXPLAIN {text}"):
             return None
         try:
-            found = self.session.query_arrow(text, self._given(text))
+            fields, rows = self.session.query(text, self._given(text))
+        except OverflowError:
+            return None  # DuckDB has dates that Python has not
         except (duckdb.Error, RuntimeError) as error:
             self._failed(error)
             return None
-        values = found.column("x").combine_chunks()
-        own = found.column("t")[0].as_py() if len(found) else f"STRUCT(x {kind.sql})"
-        if len(found) > MAX_MEMBERS or not _members_compare(own, kind):
+        if len(fields) != 1 or not _members_compare(fields[0].type, kind):
             return None
-        if once and pc.any(pc.and_(pc.greater(found.column("n"), 1), values.is_valid())).as_py():
+        given = [value for (value,) in rows]
+        values = set(given)
+        if len(rows) > MAX_MEMBERS or not values.isdisjoint(INFINITE):
+            return None
+        if once and len(values - {None}) < len(given) - given.count(None):
             raise UnansweredError("a row joins several rows of another table")
-        return values
+        return pa.array(values, pa.type_for_alias(_MEMBERS[kind.kind]))
 
     def _evaluate(
         self, column: IndexColumn, values: Sequence[pa.Array], text: str, truth: Truth
@@ -256,18 +266,10 @@ class Ahead:
 
 
 def _members_compare(own: str, kind: AttributeType) -> bool:
-    """Tell whether values in rows of the SQL type `own` are equal to a column's as their keys are.
-
-    There may be several in a row, which is an error that DuckDB reports.
-    """
-    own = own.removeprefix("STRUCT(x ").removesuffix(")")
-    match kind.kind:
-        case Kind.INTEGER:
-            return own in _INTEGERS
-        case Kind.UBIGINT | Kind.TEXT | Kind.DATE | Kind.TIMESTAMP:
-            return own == kind.sql
-        case _:
-            return False
+    """Tell whether values of the SQL type `own` are equal to a column's where their keys are."""
+    if kind.kind is Kind.INTEGER:
+        return own in _INTEGERS
+    return kind.kind in _MEMBERS and own == kind.sql
 
 
 def _comparable(own: str, value: Any, kind: AttributeType) -> bool:
