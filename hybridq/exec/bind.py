@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from hybridq.conditions import Conjunct, Opaque
+from hybridq.conditions import Conjunct, InQuery, Opaque
 from hybridq.errors import DataError
 from hybridq.exec.pages import depth_for
 from hybridq.exec.prepare import Prepared, Unbound
 from hybridq.exec.values import Evaluate, count_of, query_vector, same_query
 from hybridq.exec.where import Where, bind_where
-from hybridq.index.binding import Evaluator, UnansweredError
+from hybridq.index.binding import Evaluator
 from hybridq.index.bounds import bound_of
 from hybridq.index.hits import SortColumn
 from hybridq.index.ivf import Float32s, IndexSpec, Snapshot
@@ -140,13 +140,15 @@ def bind(
         return prepared.refused
     snapshot = take_snapshot()
     collated = prepared.table.collated
-    try:
-        if conjuncts is topk.conjuncts:
-            where = prepared.wheres.bound(snapshot, conjuncts, parameters, evaluator, environment)
-        else:
-            where = bind_where(snapshot, conjuncts, parameters, evaluator, collated=collated)
-    except UnansweredError as error:
-        return Unbound(str(error))
+    if conjuncts is topk.conjuncts:
+        where = prepared.wheres.bound(snapshot, conjuncts, parameters, evaluator, environment)
+    else:
+        where = bind_where(snapshot, conjuncts, parameters, evaluator, collated=collated)
+    if any(isinstance(c.condition, InQuery) and c.condition.once for c in where.opaque):
+        return Unbound(
+            "a row may join several rows of another table, which has too many, or joins them by a "
+            "column that the index has not"
+        )
     return BoundTopK(
         prepared,
         snapshot,

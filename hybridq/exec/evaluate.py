@@ -23,7 +23,7 @@ from hybridq.arrow import pa
 from hybridq.conditions import Expression, Truth
 from hybridq.exec.host import Host, drop_view
 from hybridq.index.attributes import AttributeType, Kind
-from hybridq.index.binding import UNKNOWN, UnansweredError
+from hybridq.index.binding import UNKNOWN
 from hybridq.index.ivf import IndexColumn, Part
 from hybridq.index.verdicts import Flags, Verdict, of_codes
 from hybridq.nodes import TopK, literal, quote
@@ -63,6 +63,7 @@ CONSTANTS = frozenset((
 
 INFINITE = (dt.date.max, dt.date.min, dt.datetime.max, dt.datetime.min)
 """What DuckDB's client makes of infinite dates."""
+_NO_KEYS = (*INFINITE, -(2**63), 2**64 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +178,8 @@ class Ahead:
     def members(self, query: str, kind: AttributeType, *, once: bool) -> pa.Array | None:
         """Return the distinct values of a query, NULL among them, for a column of `kind`.
 
-        None if they are too many, or do not compare as values of a column do; if they are asked to
-        come but `once`, that and what comes more often raise UnansweredError.
+        None if they are too many, do not compare as values of a column do, or are asked to come but
+        `once` and do not.
         """
         kept = "*" if once else "DISTINCT *"
         text = f"{self._with_text}SELECT {kept} FROM ({query}) AS q LIMIT {MAX_MEMBERS + 1}"
@@ -195,10 +196,10 @@ class Ahead:
             return None
         given = [value for (value,) in rows]
         values = set(given)
-        if len(rows) > MAX_MEMBERS or not values.isdisjoint(INFINITE):
+        if len(rows) > MAX_MEMBERS or not values.isdisjoint(_NO_KEYS):
             return None
         if once and len(values - {None}) < len(given) - given.count(None):
-            raise UnansweredError("a row joins several rows of another table")
+            return None
         return pa.array(values, pa.type_for_alias(_MEMBERS[kind.kind]))
 
     def _evaluate(

@@ -126,8 +126,11 @@ def bind_where(
     verdicts, opaque = _verdicts(snapshot, conjuncts, parameters, evaluator, collated=collated)
     programs = tuple(assemble(verdict) for verdict in verdicts)
     known = selectivity(snapshot.parts[0], programs[0])
-    reads = [c for c in conjuncts if isinstance(c.condition, InQuery) and c not in opaque]
-    return Where(programs, verdicts, opaque, known, momentary=bool(reads))
+    momentary = any(
+        isinstance(c.condition, InQuery) and (c.condition.once or c not in opaque)
+        for c in conjuncts
+    )
+    return Where(programs, verdicts, opaque, known, momentary=momentary)
 
 
 def _verdicts(

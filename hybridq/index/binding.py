@@ -52,10 +52,6 @@ UNKNOWN = object()
 """What an evaluator returns for an expression that cannot be evaluated ahead."""
 
 
-class UnansweredError(Exception):
-    """A join is not the condition it was read as: the index cannot answer."""
-
-
 class Evaluator(Protocol):
     """DuckDB, for what has no second implementation here; see exec.evaluate."""
 
@@ -76,8 +72,8 @@ class Evaluator(Protocol):
     def members(self, query: str, kind: AttributeType, *, once: bool) -> pa.Array | None:
         """Return the distinct values of a query, NULL among them, for a column of `kind`.
 
-        None if they are too many, or do not compare as values of a column do; if they are asked to
-        come but `once`, that and what comes more often raise UnansweredError.
+        None if they are too many, do not compare as values of a column do, or are asked to come but
+        `once` and do not.
         """
 
 
@@ -188,8 +184,6 @@ def _in_query(
     if kind is not None and not (collated and kind.kind is Kind.TEXT):
         values = evaluator.members(condition.query, kind, once=condition.once)
     if values is None or position is None or kind is None:
-        if condition.once:
-            raise UnansweredError(f"it joins by {condition.column}, which the index has not")
         return None
     verdicts: list[Verdict] = []
     for part in snapshot.parts:
