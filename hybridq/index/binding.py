@@ -214,10 +214,7 @@ def _among(
         flags[1 + codes[codes >= 0]] = hit
         flags[0] = null
         return of_codes(position, flags)
-    keys = np.sort(encode(present, kind).keys)
-    begins = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 2) != 1)
-    ends = np.append(begins[1:], len(keys)) - 1
-    points = list(zip(keys[begins].tolist(), keys[ends].tolist(), strict=True))
+    points = union([(key, key) for key in encode(present, kind).keys.tolist()])
     found: list[Interval] = points if hit else []
     if miss:
         found = union([*found, *intersect(ALL, complement(points))])
