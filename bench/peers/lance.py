@@ -40,7 +40,8 @@ class Lance(Peer):
                     table.add(rows)
             assert table is not None
             for name in self.columns():
-                few = len(np.unique(self.data.attributes[name])) <= _FEW
+                values = self.data.attributes[name]
+                few = len(np.unique(values)) <= _FEW and values.dtype.kind != "f"  # it takes none
                 table.create_scalar_index(name, index_type="BITMAP" if few else "BTREE")
             partitions = max(1, round(len(self.data.vectors) ** 0.5))
             more: dict[str, Any] = {"num_sub_vectors": parts} if index == "IVF_PQ" else {}
