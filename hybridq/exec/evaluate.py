@@ -48,6 +48,12 @@ _MEMBERS = {
 }
 """Kinds whose values are equal where their keys are; Arrow's types of them."""
 
+_COLLATIONS = """
+    SELECT EXISTS (FROM duckdb_tables() WHERE sql ILIKE '%collate%')
+        OR EXISTS (FROM duckdb_views() WHERE NOT internal AND sql ILIKE '%collate%')
+        OR EXISTS (FROM duckdb_functions() WHERE macro_definition ILIKE '%collate%')
+"""
+
 _KEPT = 64
 _VIEW = "__hybridq_values"
 _ROW = "__hybridq_row"
@@ -181,6 +187,8 @@ class Ahead:
         None if they are too many, do not compare as values of a column do, or are asked to come but
         `once` and do not.
         """
+        if kind.kind is Kind.TEXT and ("collate" in query.lower() or self._any_collation()):
+            return None
         kept = "*" if once else "DISTINCT *"
         text = f"{self._with_text}SELECT {kept} FROM ({query}) AS q LIMIT {MAX_MEMBERS + 1}"
         if self.session.transaction is not None and not self._rehearsed(f"EXPLAIN {text}"):
@@ -201,6 +209,14 @@ class Ahead:
         if once and len(values - {None}) < len(given) - given.count(None):
             return None
         return pa.array(values, pa.type_for_alias(_MEMBERS[kind.kind]))
+
+    def _any_collation(self) -> bool:
+        """Tell whether text of any table, view or macro may compare by a collation."""
+        known: bool | None = self.session.environment.get(_COLLATIONS)
+        if known is None:
+            known = self.session.query(_COLLATIONS, None)[1][0][0]
+            self.session.environment.keep(_COLLATIONS, known)
+        return bool(known)
 
     def _evaluate(
         self, column: IndexColumn, values: Sequence[pa.Array], text: str, truth: Truth
