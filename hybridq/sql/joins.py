@@ -105,10 +105,8 @@ def joined_of(tree: exp.Select, slices: Slices, cte_names: frozenset[str]) -> Jo
         return "a joined table is not joined by one equality of columns"
     return Joined(
         main=table,
-        tables=tuple(_name(n) for n in nodes.values() if isinstance(n, exp.Table)),
-        derived=any(
-            not isinstance(n, exp.Table) or n.name.lower() in cte_names for n in nodes.values()
-        ),
+        tables=tuple(name_of(n) for n in nodes.values() if isinstance(n, exp.Table)),
+        derived=any(_is_derived(node, cte_names) for node in nodes.values()),
         consumed=frozenset(consumed),
         conjuncts=(*(f for f in found if f is not None), *map(_own, own)),
     )
@@ -131,7 +129,15 @@ def _is_plain(node: exp.Expr) -> bool:
     return isinstance(node, exp.Subquery) and extra <= {"this", "alias"}
 
 
-def _name(table: exp.Table) -> TableName:
+def _is_derived(node: exp.Expr, cte_names: frozenset[str]) -> bool:
+    """Tell whether the columns of a source are not those of a table in the catalog."""
+    alias = node.args.get("alias")
+    renamed = alias is not None and alias.args.get("columns")
+    return not isinstance(node, exp.Table) or node.name.lower() in cte_names or bool(renamed)
+
+
+def name_of(table: exp.Table) -> TableName:
+    """Return the name of a table, as it is written."""
     return TableName(
         name=table.name,
         schema=table.db or None,

@@ -36,7 +36,7 @@ from hybridq.nodes import (
 from hybridq.sql.dialect import generate, parse_tree
 from hybridq.sql.distances import distance_function
 from hybridq.sql.hints import hints_of
-from hybridq.sql.joins import Joined, joined_of
+from hybridq.sql.joins import Joined, joined_of, name_of
 from hybridq.sql.lexical import Piece, piece_of
 from hybridq.sql.operators import has_operator
 from hybridq.sql.predicate import condition_of, conjuncts, in_query_of, strip, value_of
@@ -183,12 +183,7 @@ def _table(tree: exp.Select, joined: Joined | None, cte_names: frozenset[str]) -
         raise _Reject("its table alias renames columns")
     if not node.db and node.name.lower() in cte_names:
         raise _Reject("it reads a WITH query, not a table")
-    return TableName(
-        name=node.name,
-        schema=node.db or None,
-        catalog=node.catalog or None,
-        alias=node.alias or None,
-    )
+    return name_of(node)
 
 
 class _Scope:

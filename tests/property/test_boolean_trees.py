@@ -75,7 +75,8 @@ MATCHES = [
     "{0} NOT SIMILAR TO '{1}'",
 ]
 OPERATORS = ("=", "<>", "<", "<=", ">", ">=", "IS DISTINCT FROM", "IS NOT DISTINCT FROM")
-SPANNING = ["i < g", "x = e::VARCHAR", "i + 1 > 2", "i % 2 = 0", "id IN (SELECT 3)", "s > d"]
+SPANNING = ["i < g", "x = e::VARCHAR", "i + 1 > 2", "i % 2 = 0", "id IN (SELECT i + 1)", "s > d"]
+QUERIES = ["id IN (SELECT 3)", "id NOT IN (SELECT 3)", "x IN (SELECT 'a' UNION ALL SELECT NULL)"]
 VECTORS = ["v IS NULL", "v IS NOT NULL", "NOT (v IS NULL)", "(v IS NULL) IS TRUE"]
 CONSTANTS = ["TRUE", "FALSE", "NULL", "1 = 1", "1 > 2", "NULL = 1", "'a' LIKE 'b'", "NULL::BOOLEAN"]
 
@@ -158,7 +159,7 @@ def leaves(draw: st.DrawFn) -> tuple[str, list[object]]:
         case "constant":
             return draw(st.sampled_from(CONSTANTS)), []
         case "span":
-            return draw(st.sampled_from([*SPANNING, *VECTORS])), []
+            return draw(st.sampled_from([*SPANNING, *QUERIES, *VECTORS])), []
         case "folded":
             days = draw(st.integers(-3, 3))
             return f"d {draw(st.sampled_from(OPERATORS))} DATE '2020-02-28' + {days}", []
@@ -328,6 +329,14 @@ def test_what_stays_with_duckdb(engines, where):
     ours.execute("SET plan = 'auto'")
     if where != "x::INTEGER > 3":
         assert not compiles(ours, where, [])
+    assert answer(ours, where, []) == expected(plain, where, [])
+
+
+@pytest.mark.parametrize("where", QUERIES)
+def test_a_query_that_reads_no_row_compiles(engines, where):
+    plain, ours = engines
+    ours.execute("SET plan = 'auto'")
+    assert compiles(ours, where, [])
     assert answer(ours, where, []) == expected(plain, where, [])
 
 
