@@ -47,6 +47,9 @@ _LOOK_ROWS = 1_024
 _LOOK_PARTS = 4
 """So many keys, or parts, are written before an index is looked at for what is to be merged."""
 
+_LOOK_AGAIN_ROWS = 8_192
+"""So many while the thread waits for the writing to end, after which it looks in any case."""
+
 
 class Owner(Protocol):
     """The instance whose indexes are merged."""
@@ -92,31 +95,30 @@ class Merger:
         """Have all that is due merged by a thread, which ends when nothing is."""
         if not self.enabled or self._closing:
             return
-        self._awake.set()
         with self._lock:
             self._again = True
+            self._awake.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hybridq-merge", daemon=True)
                 self._thread.start()
 
     def changed(self, state: IndexState) -> None:
         """Have a look at an index that was written, unless that was lately and little since."""
-        snapshot = state.snapshot
-        parts = len(snapshot.parts) - state.looked_at[1]
-        row_bytes = 4 * snapshot.spec.dim
-        if (
-            state.logged_rows - state.looked_at[0] >= _LOOK_ROWS
-            or parts >= _LOOK_PARTS
-            or state.logged_rows >= upkeep.LOG_ROWS
-            or (
-                # No more rows wait than were logged, which costs nothing to know.
-                row_bytes * state.logged_rows >= upkeep.DELTA_BYTES
-                and row_bytes * snapshot.delta_rows >= upkeep.DELTA_BYTES
-                and snapshot.delta_rows >= state.retry_rows
-            )
-        ):
-            state.looked_at = state.logged_rows, len(snapshot.parts)
+        snapshot, logged = state.snapshot, state.logged_rows
+        rows, parts = logged - state.looked_at[0], len(snapshot.parts) - state.looked_at[1]
+        if self._thread is None:
+            due = rows >= _LOOK_ROWS or parts >= _LOOK_PARTS
+        else:
+            due = rows >= _LOOK_AGAIN_ROWS
+        if due or self._presses(state, snapshot):
+            state.looked_at = logged, len(snapshot.parts)
             self.wake()
+
+    def _presses(self, state: IndexState, snapshot: Snapshot) -> bool:
+        if state.busy or state.retry_rows > snapshot.delta_rows:
+            return False  # it is looked at when that merge is done, or later
+        logged, memory = state.logged_rows, self.memory_bytes
+        return upkeep.pressing(snapshot, logged_rows=logged, memory_bytes=memory) is not None
 
     def close(self) -> None:
         """Cancel what is under way, and begin nothing else."""
@@ -139,16 +141,24 @@ class Merger:
             while self._more():
                 for state in self._owner.states():
                     self._upkeep(state)
-                if any(len(upkeep.split(s.snapshot)[1]) > 1 for s in self._owner.states()):
-                    # Nobody writes now: what waits in several parts is searched faster in one.
-                    self._awake.clear()
-                    if not self._awake.wait(_QUIET_SECONDS):
-                        for state in self._owner.states():
-                            self._upkeep(state, settle=True)
+                self._settle()
         finally:
             with self._lock:
                 if self._thread is threading.current_thread():
                     self._thread = None
+
+    def _settle(self) -> None:
+        """Once nobody writes, merge what waits in several parts: it is searched faster in one."""
+        states = self._owner.states()
+        while any(len(upkeep.split(s.snapshot)[1]) > 1 for s in states):
+            seen = [s.version for s in states]
+            self._awake.clear()
+            if self._again or self._awake.wait(_QUIET_SECONDS):
+                return
+            if seen == [s.version for s in states]:
+                for state in states:
+                    self._upkeep(state, settle=True)
+                return
 
     def _more(self) -> bool:
         with self._lock:

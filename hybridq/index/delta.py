@@ -1,9 +1,8 @@
 """The delta: rows committed since the last merge, coded when they are written.
 
-A change becomes a part of its own. Parts in memory are kept few and growing: one takes in the
-younger ones until it is several times larger than they are, small ones at once, large ones in the
-background. Rows of which there are few lie in one list and are scanned as they are; a single row is
-put behind them (`tail`).
+A change becomes a part of its own. Parts in memory are kept few: the writer merges small ones, and
+what has grown too large for that goes into a larger one in the background. Rows of which there are
+few lie in one list and are scanned as they are; a single row is put behind them (`tail`).
 """
 
 from __future__ import annotations
@@ -39,17 +38,20 @@ FLAT_PARTS = 3
 Where there are lists they wait until they have FLAT_ROWS rows together, at most.
 """
 
-RATIO = 2
-"""A part in memory is merged with younger ones unless it has so many times their rows.
-
-Twice: a row is moved once each time that the part it is in doubles.
-"""
-
 AT_ONCE_ROWS = 8_192
 """Merges of up to so many rows are a matter of milliseconds: the writer does them."""
 
+RATIO = 8
+"""A part is merged with younger ones at once unless it has so many times their rows.
+
+A search pays for each part as it does for a list or ten, and to move a row takes half a
+microsecond.
+"""
+
 MEANWHILE_ROWS = 32_768
 """Up to so many it merges while a large merge goes on, beside which there is no other."""
+
+_MEANWHILE_RATIO = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +171,15 @@ def fold(snapshot: Snapshot, change: Change, version: int, busy: Collection[int]
         return replace(snapshot, parts=(*stored, *young, fresh), version=version)
     taken, total = [fresh], _live(fresh)
     most = MEANWHILE_ROWS if busy else AT_ONCE_ROWS
-    while young and young[-1].uid not in busy and total + _live(young[-1]) <= most:
-        both_flat = young[-1].codes is None and fresh.codes is None
-        if not both_flat and _live(young[-1]) >= RATIO * total:
+    while young and young[-1].uid not in busy:
+        both, both_flat = total + _live(young[-1]), young[-1].codes is None and fresh.codes is None
+        if both > most:
+            break
+        ratio = RATIO if both <= AT_ONCE_ROWS else _MEANWHILE_RATIO
+        if not both_flat and _live(young[-1]) >= ratio * total:
             break
         taken.append(young.pop())
-        total += _live(taken[-1])
+        total = both
     if len(taken) > 1:
         fresh = merged(snapshot.spec, taken[::-1], snapshot.generation)
     if fresh.rows:

@@ -1,6 +1,6 @@
 """When parts of an index are merged: which of them, and whether into a file.
 
-    delta parts     merged in memory while one is not several times larger than the younger ones
+    delta parts     merged in memory, but for the youngest, which writers merge
     delta too large into a new segment, with the segments that are not several times larger
     many dead rows  the segment is written anew without them
     drifted         all parts, for a new generation: rows outgrew its lists, or lie away from them
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybridq.index.build import MIN_ROWS_FOR_LISTS
-from hybridq.index.delta import RATIO
+from hybridq.index.delta import AT_ONCE_ROWS
 from hybridq.index.generation import skew_of
 from hybridq.index.ivf import Part, Snapshot
 
@@ -27,6 +27,12 @@ DELTA_ROWS = 1 << 18
 
 LOG_ROWS = 1 << 18
 """Keys in the change log before it is trimmed: they are read again at the next open."""
+
+_RATIO = 16
+"""So many times the rows of the younger ones leave a part in memory as it is.
+
+That is hardly ever so: a search pays for each part, and moving a row takes half a microsecond.
+"""
 
 _SEGMENT_RATIO = 4
 _ROWS_TO_SPLIT = 4
@@ -68,10 +74,17 @@ def next_job(
 
     `memory_bytes` bounds what a merge may take: segments that are too large stay as they are.
     """
-    stored, young = split(snapshot)
     why = drifted(snapshot)
     if why is not None and fits(snapshot.parts, memory_bytes):
         return Job(parts=snapshot.parts, to_file=True, retrain=True, why=why)
+    return pressing(snapshot, logged_rows=logged_rows, memory_bytes=memory_bytes)
+
+
+def pressing(
+    snapshot: Snapshot, *, logged_rows: int = 0, memory_bytes: int | None = None
+) -> Job | None:
+    """Return what is to be merged, drift aside: that takes microseconds to know."""
+    stored, young = split(snapshot)
     waiting = sum(map(live, young))
     full = waiting * 4 * snapshot.spec.dim >= DELTA_BYTES or waiting >= DELTA_ROWS
     if full or logged_rows >= LOG_ROWS:
@@ -128,13 +141,16 @@ def _taken_in(
 
 
 def _suffix(young: Sequence[Part]) -> list[Part]:
-    """Return the youngest parts that are to become one."""
-    total = 0
-    for i in range(len(young) - 1, -1, -1):
-        if total and live(young[i]) >= RATIO * total:
-            return list(young[i + 1 :])
-        total += live(young[i])
-    return list(young)
+    """Return the parts that are to become one, without the youngest, which writers merge."""
+    end, waiting = len(young), 0
+    while end and waiting + live(young[end - 1]) <= AT_ONCE_ROWS:
+        end -= 1
+        waiting += live(young[end])
+    begin, total = end, 0
+    while begin and (not total or live(young[begin - 1]) < _RATIO * total):
+        begin -= 1
+        total += live(young[begin])
+    return list(young[begin:end])
 
 
 def fits(parts: Sequence[Part], memory_bytes: int | None) -> bool:

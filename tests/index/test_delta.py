@@ -100,7 +100,7 @@ def brute(con, metric, condition, query, k=30):
 def test_parts_of_all_sizes(metric):
     with make(metric=metric) as con:
         at = ROWS
-        for size in (3_000, 600, 100, 30, 5, 1):
+        for size in (9_000, 2_000, 100, 30, 5, 1):
             insert(con, at, at + size)
             at += size
         kinds = {p.codes is not None for p in parts(con)[1:]}
@@ -169,9 +169,10 @@ def test_few_parts_however_many_writes():
     with make(2_000) as con:
         for i in range(60):
             insert(con, 10_000 + 7 * i, 10_007 + 7 * i)
-        assert len(parts(con)) <= 6
-        sizes = [p.rows for p in parts(con)[1:]]
-        assert all(a >= delta.RATIO * b for a, b in itertools.pairwise(sizes))
+            assert len(parts(con)) <= 6
+            # Beside batches that wait for others.
+            sizes = [p.rows for p in parts(con)[1:] if p.rows > 7]
+            assert all(a >= delta.RATIO * b for a, b in itertools.pairwise(sizes))
         equals_table(con)
 
 
@@ -186,7 +187,7 @@ def test_deleted_rows_leave_the_delta():
 def test_later_parts_are_visited_in_the_lists_of_the_first(monkeypatch):
     """One coarse step for all; of the delta no more lists than of the segment are visited."""
     with make(20_000) as con:
-        insert(con, 50_000, 53_000)
+        insert(con, 50_000, 59_000)
         insert(con, 60_000, 60_700)
         assert [p.codes is not None for p in parts(con)] == [True] * 3
         raw = []

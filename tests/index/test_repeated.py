@@ -94,7 +94,7 @@ def agree(snapshot, verdict, k, limit, share):
     return answered
 
 
-SIZES = ((), (2_000,), (100,), (3_000, 600), (3_000, 600, 40), (3_000, 600, 100, 60, 30))
+SIZES = ((), (2_000,), (100,), (9_000, 600), (9_000, 600, 40), (9_000, 600, 100, 60, 30))
 
 
 @pytest.mark.parametrize("con", SIGNS, indirect=True)
@@ -114,7 +114,7 @@ def test_it_finds_what_the_general_way_does(con, sizes):
 
 @pytest.mark.parametrize("con", SIGNS, indirect=True)
 def test_parts_of_several_generations_in_any_order(con):
-    snapshot = grow(con, (3_000, 600, 300, 100, 60))
+    snapshot = grow(con, (9_000, 4_000, 300, 100, 60))
     big, first, second, third, *flat = snapshot.parts
     assert len(flat) == 2
     assert third.codes is not None
