@@ -9,7 +9,7 @@ from hybridq.kernels._intrinsics import BLOCK, at_most, lowest_bits, popcount, p
 from hybridq.kernels._jit import kernel
 from hybridq.kernels.distance import IP, L2, fast_squared_l2
 from hybridq.kernels.lists import by_share, cut, lists_needed, take_lists
-from hybridq.kernels.predicate import append_rows, block_word
+from hybridq.kernels.predicate import INTERVALS, append_rows, block_word
 from hybridq.kernels.rabitq import MIDDLE, SIGN_NOISE, fine_dot
 from hybridq.kernels.rerank import RUN, compact
 from hybridq.kernels.scan import (
@@ -47,6 +47,26 @@ the passing rows are."""
 
 _EARLY = 8
 """Lists, at least, that tell whether to give up."""
+
+
+@kernel
+def _ask_for(
+    row: int, codes: Uint8s, factors: Float32s, keys: Int64s, numbers: Uint16s, ops: Int64s
+) -> None:
+    """Have what is read of a list that begins at `row` there when its turn comes."""
+    for i in range(ops.shape[0]):
+        if ops[i, 0] == INTERVALS:
+            if numbers.shape[1] > 0:
+                prefetch(numbers, ops[i, 1], row)
+                prefetch(numbers, ops[i, 1], row + BLOCK // 2)
+            else:
+                for first in range(0, BLOCK, 8):
+                    prefetch(keys, ops[i, 1], row + first)
+    block = row // BLOCK
+    for i in range(codes.shape[1]):
+        prefetch(codes, block, i * BLOCK)
+    for first in range(0, factors.shape[1] * BLOCK, 16):
+        prefetch(factors, block, first)
 
 
 @kernel
@@ -167,6 +187,8 @@ def sieve_lists(
         list_score = np.float64(order_score[at])
         at += 1
         visited += 1
+        if at < ready and order[at] >= 0:
+            _ask_for(list_offsets[order[at]], codes, factors, keys, numbers, ops)
         passed_over = c < 0
         if passed_over:
             counters[LISTS_SKIPPED] += 1
