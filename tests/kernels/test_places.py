@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from hybridq.index.places import Places
 from hybridq.kernels import places
 from tests.kernels import naive
+from tests.kernels.cases import FAST
 
 RANGE = st.sampled_from([1, 3, 1000, 2**40, 2**62])
 
 
+@FAST
 @given(st.integers(1, 3), st.integers(0, 200), RANGE, st.integers(0, 2**16))
 def test_keys_are_found_where_they_are(columns, rows, spread, seed):
     rng = np.random.default_rng(seed)
@@ -37,6 +39,7 @@ def test_codes_far_away_do_not_wrap_into_the_table():
     assert out.tolist() == [-1, -1, -1, 7, 8, -1]
 
 
+@FAST
 @given(st.lists(st.integers(-1, 129)), st.integers(0, 2**16))
 def test_bits_are_those_of_living_positions(positions, seed):
     alive = np.random.default_rng(seed).integers(0, 2, 130).astype(np.uint8)
