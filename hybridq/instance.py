@@ -248,6 +248,24 @@ class Instance:
         if taken is not None and taken[0]:
             raise ProgrammingError(f'index "{name}" already exists', hint="choose another name")
 
+    def adopt(self, progress: Cancellable) -> None:
+        """Build the indexes that an imported database has, whose files stayed where they were."""
+        with self.duck.cursor() as cursor:
+            known = manifest.version(cursor) == manifest.VERSION
+            rows = manifest.indexes(cursor) if known else []
+        for row in rows:
+            spec = definition.spec_from_json(row.spec, self.catalog)
+            with self.builder.naming(row.name, progress):
+                if row.name.lower() in {*self.indexes, *self.unusable}:
+                    continue
+                try:
+                    if definition.unfit(spec, self.duck) is not None:
+                        raise OperationalError(f"it no longer fits {spec.schema}.{spec.table}")
+                    self.builder.build(spec, progress)
+                except Error as error:
+                    self.unusable[row.name.lower()] = spec
+                    self.notice(f'index "{row.name}" was imported and is not used: {error.message}')
+
     def rebuild_damaged(self, state: IndexState) -> None:
         """Build a damaged index anew, unless someone writes its table: then it waits."""
         progress = Cancellable(NoProgress())

@@ -55,6 +55,8 @@ def commit(session: Host, transaction: Transaction) -> None:
             rollback(session)
             raise
     session.transaction = None
+    if transaction.imported:
+        session.instance.adopt(session.progress)
 
 
 def rollback(session: Host) -> None:

@@ -67,6 +67,8 @@ def _run_passthrough(session: Host, statement: Passthrough, text: str, given: An
         result.drain()
         session.free_connection()
         _catch_up(session, statement)
+    if _imports(text):
+        _note_import(session)
     return result
 
 
@@ -95,6 +97,17 @@ def _release(session: Host, views: Mapping[str, FileBatches]) -> None:
 def _note_write(session: Host) -> None:
     if session.transaction is not None:
         session.transaction.wrote = True
+
+
+def _note_import(session: Host) -> None:
+    if session.transaction is not None:
+        session.transaction.imported = True
+    else:
+        session.instance.adopt(session.progress)
+
+
+def _imports(text: str) -> bool:
+    return text.lstrip()[:7].upper() == "IMPORT "
 
 
 def _copies(text: str) -> bool:

@@ -94,6 +94,7 @@ class Transaction:
     wrote: bool = False
     ended: bool = False
     changed_schema: bool = False
+    imported: bool = False
     states: dict[str, IndexState] = field(default_factory=dict)
     dropped: list[IndexState] = field(default_factory=list)
 
