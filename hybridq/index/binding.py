@@ -7,9 +7,9 @@ A verdict is the set of rows that pass, see index.verdicts; programs are of inde
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -47,6 +47,8 @@ from hybridq.nodes import Metric, literal
 
 _BY_VALUE = (Kind.TEXT, Kind.UUID, Kind.ENUM, Kind.BOOLEAN)
 """Types whose values are so few, or kept once each, that DuckDB can be asked about every one."""
+
+_V = TypeVar("_V")
 
 UNKNOWN = object()
 """What an evaluator returns for an expression that cannot be evaluated ahead."""
@@ -185,14 +187,21 @@ def _in_query(
         values = evaluator.members(condition.query, kind, once=condition.once)
     if values is None or position is None or kind is None:
         return None
-    verdicts: list[Verdict] = []
+    truth = condition.truth
+    return _per_dictionary(
+        snapshot, position, lambda known: _among(values, position, kind, known, truth)
+    )
+
+
+def _per_dictionary(
+    snapshot: Snapshot, position: int, verdict_of: Callable[[pa.Array | None], _V]
+) -> list[_V]:
+    """Return a verdict per part; the same one where a column has no dictionary."""
+    found: list[_V] = []
     for part in snapshot.parts:
         dictionary = part.dictionaries[position]
-        if dictionary is None and verdicts:
-            verdicts.append(verdicts[0])
-        else:
-            verdicts.append(_among(values, position, kind, dictionary, condition.truth))
-    return verdicts
+        found.append(found[0] if dictionary is None and found else verdict_of(dictionary))
+    return found
 
 
 def _among(
@@ -249,20 +258,14 @@ def _leaf(
     known = _with_values(leaf, kind, parameters, evaluator)
     if known is None:
         return None
-    verdicts: list[Verdict] = []
-    for part in snapshot.parts:
-        dictionary = part.dictionaries[position]
-        if dictionary is None and verdicts:
-            verdicts.append(verdicts[0])
-            continue
-        found = intervals(leaf, kind, dictionary, known, test.truth)
-        if found is None:
-            cast = _with_casts(leaf, kind, known)
-            if cast == leaf:
-                return None
-            return _leaf(test, cast, position, snapshot, parameters, evaluator)
-        verdicts.append(of_ranges(position, found))
-    return verdicts
+    ranges = _per_dictionary(
+        snapshot, position, lambda values: intervals(leaf, kind, values, known, test.truth)
+    )
+    found = [of_ranges(position, r) for r in ranges if r is not None]
+    if len(found) == len(ranges):
+        return found
+    cast = _with_casts(leaf, kind, known)
+    return None if cast == leaf else _leaf(test, cast, position, snapshot, parameters, evaluator)
 
 
 def _operands(leaf: Leaf) -> tuple[Operand, ...]:
