@@ -252,6 +252,23 @@ class Write:
     single_values: SingleValues | None
     rewritten: bool = False
     rows: str | None = None
+    by_key: ByKey | None = None
+
+
+Given: TypeAlias = int | str | Constant
+"""A parameter (its place from 0 on, or its name), or a constant."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByKey:
+    """An UPDATE or DELETE `WHERE a = ? AND b = ?`: its tests, and what an UPDATE assigns.
+
+    A column that is assigned what is computed has None. `used` are all parameters.
+    """
+
+    tests: tuple[tuple[str, Given], ...]
+    assigned: tuple[tuple[str, Given | None], ...]
+    used: frozenset[int | str]
 
 
 @dataclass(frozen=True, slots=True)
