@@ -260,14 +260,19 @@ Given: TypeAlias = int | str | Constant
 
 
 @dataclass(frozen=True, slots=True)
-class ByKey:
-    """An UPDATE or DELETE `WHERE a = ? AND b = ?`: its tests, and what an UPDATE assigns.
+class Computed:
+    """An expression without calls, its parameters named, and the words in it."""
 
-    A column that is assigned what is computed has None. `used` are all parameters.
-    """
+    text: str
+    words: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ByKey:
+    """An UPDATE or DELETE `WHERE a = ? AND b = ?`: its tests, what it assigns, all parameters."""
 
     tests: tuple[tuple[str, Given], ...]
-    assigned: tuple[tuple[str, Given | None], ...]
+    assigned: tuple[tuple[str, Given | Computed], ...]
     used: frozenset[int | str]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlglot.tokenizer_core import Token, TokenType
 
-from hybridq.nodes import ByKey, Constant, Given, LiteralKind
-from hybridq.sql.lexical import Piece, Placeholder, depths, placeholders
+from hybridq.nodes import ByKey, Computed, Constant, Given, LiteralKind
+from hybridq.sql.lexical import Piece, Placeholder, apply_edits, depths, placeholders
 
 _WORDS = {
     TokenType.NULL: LiteralKind.NULL,
@@ -21,7 +21,7 @@ def by_key(piece: Piece, at: int) -> ByKey | None:
     where = next((i for i in range(at, len(depth)) if not depth[i] and piece.word(i) == "WHERE"), 0)
     if not where:
         return None
-    assigned: list[tuple[str, Given | None]] = []
+    assigned: list[tuple[str, Given | Computed]] = []
     if where != at:
         if piece.word(at) != "SET":
             return None
@@ -30,14 +30,16 @@ def by_key(piece: Piece, at: int) -> ByKey | None:
             words = {piece.word(i) for i in range(start, end)}
             if _name(piece, start, end) is None or not words.isdisjoint(("(", "FROM")):
                 return None
-            assigned.append((piece.tokens[start].text, _given(piece, found, start + 2, end)))
+            value = _given(piece, found, start + 2, end)
+            computed = value if value is not None else _computed(piece, found, start + 2, end)
+            assigned.append((piece.tokens[start].text, computed))
     tests: list[tuple[str, Given]] = []
     for start, end in _split(piece, depth, where + 1, len(depth), "AND"):
         name = _name(piece, start, end)
-        value = _given(piece, found, start + 2, end)
-        if name is None or value is None:
+        tested = _given(piece, found, start + 2, end)
+        if name is None or tested is None:
             return None
-        tests.append((name, value))
+        tests.append((name, tested))
     used = (p.name if p.index is None else p.index - 1 for p in found.values())
     return ByKey(tuple(tests), tuple(assigned), frozenset(used))
 
@@ -69,6 +71,20 @@ def _given(piece: Piece, found: dict[int, Placeholder], start: int, end: int) ->
             return None
         return parameter.name if parameter.index is None else parameter.index - 1
     return _constant(piece, tokens)
+
+
+def _computed(piece: Piece, found: dict[int, Placeholder], start: int, end: int) -> Computed:
+    first, stop = piece.tokens[start].start, piece.tokens[end - 1].end + 1
+    inside = [p for p in found.values() if first <= p.start < stop]
+    edits = [(p.start - first, p.end - first, f"${p.name}") for p in inside]
+    words = [
+        token.text.lower()
+        for token in piece.tokens[start:end]
+        if token.token_type == TokenType.IDENTIFIER or token.text.isidentifier()
+        if token.token_type != TokenType.STRING
+        if not any(p.start <= token.start < p.end for p in inside)
+    ]
+    return Computed(apply_edits(piece.text[first:stop], edits), frozenset(words))
 
 
 def _constant(piece: Piece, tokens: tuple[Token, ...]) -> Constant | None:
