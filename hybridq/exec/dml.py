@@ -178,7 +178,7 @@ def _run_write(session: Host, write: Write, text: str, given: Any) -> Result:
             transaction.record_beside(state)
         if not now.states:
             return _run_plain(session, write, text, given)
-        captured = run_captured(session.duck, write, text, given, now, transaction)
+        captured = run_captured(session, write, text, given, now, transaction)
         return Result(captured.fields, captured.rows, rowcount=captured.count)
 
     return session.in_transaction(work, lambda: written_by(session, write))

@@ -190,7 +190,7 @@ def _few(captured: Captured, snapshot: Snapshot) -> Change | None:
         if len(rows.rows) > FLAT_ROWS:
             return None
         return Change([], rows.few().part(), fresh=fresh)
-    if isinstance(rows, pa.Table) and not rows.num_rows and len(captured.keys[0]) == 1:
+    if isinstance(rows, pa.Table) and not rows.num_rows:
         return Change(captured.keys, None)
     if not isinstance(rows, FewRows) or len(rows.rows) != 1:
         return None
