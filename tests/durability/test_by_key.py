@@ -390,7 +390,7 @@ def test_what_cannot_be_computed_is_refused(path, explicit):
         "UPDATE t SET s = s * 1000000 WHERE id = 1001",
         "UPDATE t SET u = u - 5000 WHERE id = 1001",
         "UPDATE t SET u = u + 18446744073709550614 WHERE id = 1001",  # that is NULL's
-        "UPDATE t SET v = [1, 'nan', id] WHERE id = 1001",
+        "UPDATE t SET v = ['1', 'nan', '3'] WHERE id = 1001",
         "UPDATE t SET v = [1, 2] WHERE id = 1001",
         "UPDATE t SET s = label WHERE id = 1001",
         "UPDATE t SET nothing = s WHERE id = 1001",
