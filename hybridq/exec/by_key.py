@@ -18,10 +18,10 @@ from typing import Any
 import duckdb
 
 from hybridq.arrow import pa
+from hybridq.errors import Uncertain
 from hybridq.exec import given as parameters
 from hybridq.exec import transaction as tx
 from hybridq.exec.alone import Ready, run_alone
-from hybridq.exec.certain import Uncertain
 from hybridq.exec.host import Host
 from hybridq.exec.key_plan import Assigned, Log, Plan, plan_of
 from hybridq.exec.patches import is_plain

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from hybridq.errors import Uncertain
 from hybridq.index.attributes import NULL_KEY, Kind, float_key
 from hybridq.index.ivf import Float32s, IndexSpec
 from hybridq.nodes import Metric
@@ -25,10 +26,6 @@ _BEYOND = 1 << 63
 _FLOAT = struct.Struct("f")
 _NUMBERS = {float, int}
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-
-
-class Uncertain(Exception):  # noqa: N818 - nobody outside sees it
-    """What a column will hold when given a value is for the database to say."""
 
 
 def _integer(value: Any) -> int:

@@ -9,10 +9,10 @@ from typing import Any
 
 import duckdb
 
-from hybridq.errors import DamagedError
+from hybridq.errors import DamagedError, Uncertain
 from hybridq.exec import given as parameters
 from hybridq.exec.alone import parsed
-from hybridq.exec.certain import FOUND_BY, KEYS, KeyOf, Uncertain, is_vector, vector_of
+from hybridq.exec.certain import FOUND_BY, KEYS, KeyOf, is_vector, vector_of
 from hybridq.exec.host import Host, named_values
 from hybridq.exec.patches import is_plain
 from hybridq.exec.tracking import Tracking, tracking_of

@@ -18,9 +18,10 @@ from typing import Any
 
 import duckdb
 
+from hybridq.errors import Uncertain
 from hybridq.exec import given as parameters
 from hybridq.exec.alone import Ready, parsed, run_alone
-from hybridq.exec.certain import KEYS, KeyOf, Uncertain, is_vector, vector_of
+from hybridq.exec.certain import KEYS, KeyOf, is_vector, vector_of
 from hybridq.exec.host import Host
 from hybridq.exec.result import Result
 from hybridq.exec.tracking import tracking_of

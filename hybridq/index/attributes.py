@@ -284,7 +284,8 @@ def float_key(value: float) -> int:
 def find_codes(values: pa.Array, dictionary: pa.Array) -> Keys:
     """Return the codes of text `values` in another part's dictionary, -1 where absent."""
     if len(values) <= _FEW:  # to go through the dictionary takes longer
-        return np.array([_find_code(value, dictionary) for value in values.to_pylist()], np.int64)
+        texts = values.cast(pa.large_string()).to_pylist()
+        return np.array([_find_code(text, dictionary) for text in texts], np.int64)
     codes = pc.index_in(values.cast(pa.large_string()), value_set=dictionary)
     return np.asarray(pc.fill_null(codes.cast(pa.int64()), -1))
 
