@@ -1,7 +1,7 @@
 """What writes cost, and what they cost the searches beside them: a table of descriptors, indexed.
 
 bulk    all rows into an empty table by DuckDB alone; the build; and into a table with an index
-single  one row, INSERT and COMMIT, against DuckDB's own
+single  one row, INSERT, UPDATE and DELETE by key, against DuckDB's own
 stream  batches by executemany and from Arrow as fast as they go, while a thread searches
 delta   searches with a delta that is about to be merged, and after the merge
 
@@ -114,7 +114,10 @@ def bulk(data: Dataset, folder: Path) -> dict[str, float]:
 
 
 def single(data: Dataset, folder: Path) -> dict[str, float]:
-    """Median milliseconds of INSERT and COMMIT of one row; DuckDB and hybridq take turns."""
+    """Median milliseconds of writes of one row and COMMIT; DuckDB and hybridq take turns.
+
+    With BEGIN and COMMIT about it, INSERT alone; and each of them by itself.
+    """
     given = rows(data, 0, _SINGLES, 10_000_000)
     taken: dict[str, list[float]] = {}
     copy = folder / "single.duckdb"
@@ -122,24 +125,27 @@ def single(data: Dataset, folder: Path) -> dict[str, float]:
     with duckdb.connect(str(copy)) as plain, _copied(folder, "written") as con:
         engines: list[tuple[str, Any]] = [("duckdb", plain), ("hybridq", con)]
         for i, (number, *values, vector) in enumerate(given):
-            for name, engine in engines:
-                row = (number, *values, vector.tolist())
-                began = time.perf_counter()
-                engine.execute("BEGIN")
-                engine.execute(ROW, row)
-                engine.execute("COMMIT")
-                explicit = time.perf_counter() - began
-                row = (number + _SINGLES, *row[1:])
-                began = time.perf_counter()
-                engine.execute(ROW, row)
-                alone = time.perf_counter() - began
-                if i >= _WARM:
-                    taken.setdefault(f"{name}_ms", []).append(explicit)
-                    taken.setdefault(f"{name}_autocommit_ms", []).append(alone)
+            row = (number, *values, vector.tolist())
+            old = len(data.vectors) // 2 + i
+            statements: dict[str, list[tuple[str, Sequence[Any]]]] = {
+                "": [("BEGIN", []), (ROW, row), ("COMMIT", [])],
+                "autocommit_": [(ROW, (number + _SINGLES, *row[1:]))],
+                "update_": [("UPDATE items SET stock = ? WHERE id = ?", [i, old])],
+                "vector_": [("UPDATE items SET v = ? WHERE id = ?", [row[-1], old + _SINGLES])],
+                "delete_": [("DELETE FROM items WHERE id = ?", [old + 2 * _SINGLES])],
+            }
+            for what, each in statements.items():
+                for name, engine in engines:
+                    began = time.perf_counter()
+                    for text, parameters in each:
+                        engine.execute(text, parameters)
+                    if i >= _WARM:
+                        seconds = time.perf_counter() - began
+                        taken.setdefault(f"{name}_{what}ms", []).append(seconds)
     copy.unlink()
     out = {name: float(np.median(seconds)) * 1e3 for name, seconds in taken.items()}
-    out["ratio"] = out["hybridq_ms"] / out["duckdb_ms"]
-    out["autocommit_ratio"] = out["hybridq_autocommit_ms"] / out["duckdb_autocommit_ms"]
+    for what in statements:
+        out[f"{what}ratio"] = out[f"hybridq_{what}ms"] / out[f"duckdb_{what}ms"]
     return out
 
 

@@ -88,3 +88,7 @@ class ProgrammingError(DatabaseError):
 
 class NotSupportedError(DatabaseError):
     """The statement is understood and not offered."""
+
+
+class Uncertain(Exception):  # noqa: N818 - nobody outside sees it
+    """What a column will hold when given a value is for the database to say."""

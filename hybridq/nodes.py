@@ -252,6 +252,28 @@ class Write:
     single_values: SingleValues | None
     rewritten: bool = False
     rows: str | None = None
+    by_key: ByKey | None = None
+
+
+Given: TypeAlias = int | str | Constant
+"""A parameter (its place from 0 on, or its name), or a constant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """An expression without calls, its parameters named, and the words in it."""
+
+    text: str
+    words: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ByKey:
+    """An UPDATE or DELETE `WHERE a = ? AND b = ?`: its tests, what it assigns, all parameters."""
+
+    tests: tuple[tuple[str, Given], ...]
+    assigned: tuple[tuple[str, Given | Computed], ...]
+    used: frozenset[int | str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ class Session:
         self.once: set[str] = set()
         self.environment = Environment(instance)
         self._names = Names(self.duck, instance, self.environment)
-        self.planned_insert = self._names.insert
+        self.planned = self._names.planned
         self._deadline = Deadline(self.interrupt, self.origins.rows_done.pause)
         self.process = forks.watch(self)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from hybridq.exec.blobs import with_batched_files
 from hybridq.exec.bulk import insert_many
+from hybridq.exec.by_key import write_by_key
 from hybridq.exec.host import Host, Parameters, drop_view, duck_parameters
 from hybridq.exec.reader import FileBatches
 from hybridq.exec.result import Result
@@ -153,6 +154,8 @@ def run_write(session: Host, write: Write, parameters: Parameters) -> Result:
     """Run INSERT, UPDATE, DELETE or MERGE; keys of an indexed table's rows are captured."""
     given = duck_parameters(parameters, named=write.rewritten)
     done = insert_one(session, write, given)
+    if done is None:
+        done = write_by_key(session, write, given)
     if done is not None:
         return done
     _note_write(session)
@@ -188,7 +191,7 @@ def _run_write(session: Host, write: Write, text: str, given: Any) -> Result:
             transaction.record_beside(state)
         if not now.states:
             return _run_plain(session, write, text, given)
-        captured = run_captured(session.duck, write, text, given, now, transaction)
+        captured = run_captured(session, write, text, given, now, transaction)
         return Result(captured.fields, captured.rows, rowcount=captured.count)
 
     return session.in_transaction(work, lambda: written_by(session, write))

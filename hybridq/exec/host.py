@@ -78,8 +78,8 @@ class Host(Protocol):
     def prepared(self, topk: TopK) -> Prepared | Unbound:
         """Return what of a TopK does not depend on values."""
 
-    def planned_insert(self, write: Write, plan: Callable[[], _P]) -> _P:
-        """Return what `plan` makes of an INSERT, remembered while names mean the same."""
+    def planned(self, write: Write, plan: Callable[[], _P]) -> _P:
+        """Return what `plan` makes of a write, remembered while names mean the same."""
 
     def run_duck(self, text: str, parameters: Any, *, read: bool, counts: bool = False) -> Result:
         """Run text on DuckDB with parameters as its client takes them."""

@@ -35,7 +35,7 @@ class Names:
         self._settings: tuple[bool, int, bool] | None = None
         # By identity, for a statement parsed once is one object; the entry keeps it alive.
         self._prepared: dict[int, tuple[TopK, Prepared | Unbound]] = {}
-        self._inserts: dict[int, tuple[Write, Any]] = {}
+        self._planned: dict[int, tuple[Write, Any]] = {}
 
     def describe(self, table: TableName) -> TableInfo | None:
         """Return what a table name means; None for a table that cannot have indexes of ours."""
@@ -105,14 +105,14 @@ class Names:
             self._prepared[id(topk)] = known
         return known[1]
 
-    def insert(self, write: Write, plan: Callable[[], _P]) -> _P:
-        """Return what `plan` makes of an INSERT, for the schema as it is."""
+    def planned(self, write: Write, plan: Callable[[], _P]) -> _P:
+        """Return what `plan` makes of a write, for the schema as it is."""
         self._check_epoch()
-        known = self._inserts.get(id(write))
+        known = self._planned.get(id(write))
         if known is None:
-            if len(self._inserts) >= _PREPARED:
-                self._inserts.clear()
-            known = self._inserts[id(write)] = write, plan()
+            if len(self._planned) >= _PREPARED:
+                self._planned.clear()
+            known = self._planned[id(write)] = write, plan()
         found: _P = known[1]
         return found
 
@@ -125,7 +125,7 @@ class Names:
         self._epoch = self._instance.epoch
         self._tables.clear()
         self._prepared.clear()
-        self._inserts.clear()
+        self._planned.clear()
         self._triggers = None
         self._settings = None
         self._environment.changed()

@@ -7,6 +7,7 @@ of the UPDATE, and attributes afterwards, by these keys.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -22,6 +23,7 @@ from hybridq.index.maintain import key_arrays, plain_keys
 from hybridq.index.state import IndexState
 from hybridq.nodes import quote
 from hybridq.sql import lexical
+from hybridq.storage.manifest import changes_table
 
 
 def run_patch(
@@ -31,21 +33,47 @@ def run_patch(
     parameters: Any,
     states: Sequence[IndexState],
     transaction: Transaction,
+    *,
+    logs: bool,
 ) -> int:
     """Run an UPDATE of the rows of `source` and record them; return how many there are.
 
-    Should the keys not be those of the rows updated, the write is opaque.
+    Should the keys not be those of the rows updated, the write is opaque. If it `logs`, keys are
+    logged as they are read.
     """
     values = named_values(parameters)
     used = {name: values[name] for name in lexical.used_parameters(source)}
-    before = [_keys(duck, state.spec, source, used) for state in states]
+    if logs:
+        before = [_logged(duck, state, source, used, transaction) for state in states]
+    else:
+        before = [_keys(duck, state.spec, source, used) for state in states]
     count = int(duck.execute(text, parameters).fetchall()[0][0])
     for state, keys in zip(states, before, strict=True):
         if count != len(keys[0]):
             transaction.record_opaque(state)
         elif count:
-            transaction.record(state, _captured(duck, state.spec, keys))
+            captured = _captured(duck, state.spec, keys)
+            transaction.record(state, replace(captured, logged=logs))
     return count
+
+
+def _logged(
+    duck: duckdb.DuckDBPyConnection,
+    state: IndexState,
+    source: str,
+    used: dict[str, Any],
+    transaction: Transaction,
+) -> list[pa.Array]:
+    columns = state.spec.key_columns
+    names = ", ".join(quote(c.name) for c in columns)
+    query = (
+        f"INSERT INTO {changes_table(state.name)} "
+        f"SELECT '{transaction.log_name(state, 0)}'::UUID, {names} {source} "
+        f"RETURNING {', '.join(f'k{i}' for i in range(len(columns)))}"
+    )
+    keys = plain_keys(duck.sql(query, params=used or None).to_arrow_table(), state.spec)
+    transaction.log_name(state, len(keys[0]))
+    return keys
 
 
 def _keys(

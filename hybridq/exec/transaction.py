@@ -137,7 +137,7 @@ class Transaction:
         """Remember a row that a statement inserted and logged, with those inserted just before."""
         pin = self.pins[state.name]
         last = pin.unseen[-1] if pin.unseen else None
-        if last is not None and isinstance(last.rows, OneByOne):
+        if last is not None and last.named is None and isinstance(last.rows, OneByOne):
             last.rows.rows.append(row)
         else:
             inserted = OneByOne(state.spec, [row])
@@ -219,6 +219,12 @@ def view(
     pin.aged = False
     pin.view = snapshot
     return snapshot
+
+
+def seen(transaction: Transaction, state: IndexState, instance: Instance) -> Snapshot | None:
+    """Return the index as the transaction sees it, None if that is to be made first."""
+    pin = transaction.pins[state.name]
+    return None if pin.opaque or pin.unseen else _base(pin, instance)
 
 
 def _base(pin: Pin, instance: Instance) -> Snapshot:

@@ -29,6 +29,7 @@ from hybridq.index.maintain import key_arrays, plain_keys
 from hybridq.index.rows import not_finite, shown_key, wrong_dimension
 from hybridq.index.state import IndexState
 from hybridq.nodes import Write, quote
+from hybridq.storage import manifest
 
 Execute = Callable[[str, Any], duckdb.DuckDBPyConnection]
 
@@ -43,7 +44,7 @@ class Written:
 
 
 def run_captured(
-    duck: duckdb.DuckDBPyConnection,
+    session: Host,
     write: Write,
     text: str,
     parameters: Any,
@@ -51,9 +52,14 @@ def run_captured(
     transaction: Transaction,
 ) -> Written:
     """Run a write of a table with indexes and record the rows it changed."""
-    states = tracking.states
-    if write.rows is not None and not write.has_returning and tracking.kept == states:
-        return Written(None, [], run_patch(duck, write.rows, text, parameters, states, transaction))
+    duck, states = session.duck, tracking.states
+    if not write.has_returning and write.kind in ("UPDATE", "DELETE") and not write.has_with:
+        logs = session.at_home and all(may_log(session, s, transaction) for s in states)
+        if write.rows is not None and tracking.kept == states:
+            count = run_patch(duck, write.rows, text, parameters, states, transaction, logs=logs)
+            return Written(None, [], count)
+        if write.kind == "DELETE" and logs:
+            return Written(None, [], _delete(session, text, parameters, states, transaction))
     items: list[str] = []
     slots: list[_Slot] = []
     for state in states:
@@ -87,6 +93,49 @@ def run_captured(
         if own_table.num_rows:
             transaction.record(state, _captured_columns(slot, write, own_table))
     return Written(None, [], table.num_rows)
+
+
+def _delete(
+    session: Host,
+    text: str,
+    parameters: Any,
+    states: Sequence[IndexState],
+    transaction: Transaction,
+) -> int:
+    """Run a DELETE that logs the keys itself; return how many rows it deleted."""
+    columns = states[0].spec.key_columns
+    names = ", ".join(f"k{i}" for i in range(len(columns)))
+    logs = [
+        f"INSERT INTO {manifest.changes_table(state.name)} "
+        f"SELECT '{transaction.log_name(state, 0)}'::UUID, {names} FROM __hybridq_gone"
+        for state in states
+    ]
+    others = (f", __hybridq_log{i} AS MATERIALIZED ({log})" for i, log in enumerate(logs[1:]))
+    returned = ", ".join(quote(c.name) for c in columns)
+    # On a line of its own, so that positions in errors are those of the text but for the line.
+    text = (
+        f"WITH __hybridq_gone({names}) AS MATERIALIZED (\n{text.rstrip().rstrip(';')}\n"
+        f"RETURNING {returned}){''.join(others)} {logs[0]} RETURNING {names}"
+    )
+    try:
+        table = session.duck.sql(text, params=parameters).to_arrow_table()
+    except duckdb.Error as error:
+        own = session.failed(error)
+        if own.position is not None:
+            own.position = own.position[0] - 1, own.position[1]
+        raise own from error
+    for state in states if table.num_rows else ():
+        transaction.log_name(state, table.num_rows)
+        keys = plain_keys(table, state.spec)
+        transaction.record(state, Captured(keys, pa.table({}), logged=True))
+    return int(table.num_rows)
+
+
+def may_log(session: Host, state: IndexState, transaction: Transaction) -> bool:
+    """Tell whether the transaction's snapshot has the log that the index has now."""
+    # A rebuild that began before we took the index for writing ends before we get the lock.
+    with session.instance.lock:
+        return session.instance.index_named(state.name) is state and transaction.knows(state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,18 +245,11 @@ class Inserted:
             return None
         if not _holds(spec, table):
             check_table(duck, spec)
-        logged = self._session.at_home and self._may_log()
+        logged = self._session.at_home and may_log(self._session, self._state, self._transaction)
         if logged and count:
             tx = self._transaction.log_name(self._state, count)
             maintain.log_rows(duck, spec, tx, source)
         return Captured(plain_keys(table, spec), table, fresh=True, logged=logged)
-
-    def _may_log(self) -> bool:
-        """Tell whether the transaction's snapshot has the log that the index has now."""
-        instance, state = self._session.instance, self._state
-        # A rebuild that began before we took the index for writing ends before we get the lock.
-        with instance.lock:
-            return instance.index_named(state.name) is state and self._transaction.knows(state)
 
     def _read(self, expression: str, name: str) -> str:
         """Return how a column is read: vectors of a fixed length of floats as they are."""

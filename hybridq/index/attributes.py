@@ -15,6 +15,7 @@ import math
 import re
 import struct
 import uuid
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -233,6 +234,8 @@ def _encode_dictionary(array: pa.Array) -> Encoded:
 
 _DOUBLE, _BITS = struct.Struct("<d"), struct.Struct("<q")
 
+_FEW = 4
+
 PLAIN = (Kind.INTEGER, Kind.UBIGINT, Kind.BOOLEAN, Kind.FLOAT, Kind.DOUBLE, Kind.TEXT)
 """Kinds whose values Python's objects hold without loss."""
 
@@ -280,8 +283,19 @@ def float_key(value: float) -> int:
 
 def find_codes(values: pa.Array, dictionary: pa.Array) -> Keys:
     """Return the codes of text `values` in another part's dictionary, -1 where absent."""
+    if len(values) <= _FEW:  # to go through the dictionary takes longer
+        texts = values.cast(pa.large_string()).to_pylist()
+        return np.array([_find_code(text, dictionary) for text in texts], np.int64)
     codes = pc.index_in(values.cast(pa.large_string()), value_set=dictionary)
     return np.asarray(pc.fill_null(codes.cast(pa.int64()), -1))
+
+
+def _find_code(value: str | None, dictionary: pa.Array) -> int:
+    if value is None:
+        return -1
+    wanted = value.encode()
+    at = bisect_left(range(len(dictionary)), wanted, key=lambda i: dictionary[i].as_py().encode())
+    return at if at < len(dictionary) and dictionary[at].as_py() == value else -1
 
 
 def decode(keys: Keys, kind: AttributeType, dictionary: pa.Array | None) -> list[Any]:

@@ -78,7 +78,7 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class OneByOne:
-    """Rows that statements inserted one after the other."""
+    """Rows that statements inserted one after the other, or the one that a statement updated."""
 
     spec: IndexSpec
     rows: list[OneRow]
@@ -185,10 +185,13 @@ def _few(captured: Captured, snapshot: Snapshot) -> Change | None:
     rows, fresh = captured.rows, captured.fresh
     if isinstance(rows, OneByOne):
         if len(rows.rows) == 1:
-            return Change([], None, fresh=fresh, row=rows.rows[0])
+            keys = captured.named if captured.named is not None else []
+            return Change(keys, None, fresh=fresh, row=rows.rows[0])
         if len(rows.rows) > FLAT_ROWS:
             return None
         return Change([], rows.few().part(), fresh=fresh)
+    if isinstance(rows, pa.Table) and not rows.num_rows:
+        return Change(captured.keys, None)
     if not isinstance(rows, FewRows) or len(rows.rows) != 1:
         return None
     row = rows.one()

@@ -59,13 +59,15 @@ class Change:
     """Keys that a transaction changed (an array per key column), and a part with their rows.
 
     No part has a row with one of the keys yet if they are `fresh`. Of a single row there may be
-    the `row` in the place of the part.
+    the `row` in the place of the part; if there is neither, the row is gone. `codes` are those of
+    the keys if they are known: then only keys with a text need be given.
     """
 
     keys: Sequence[pa.Array]
     part: Part | None
     fresh: bool = False
     row: OneRow | None = None
+    codes: Int64s | None = None
 
 
 def flat_generation(spec: IndexSpec) -> Generation:
@@ -151,10 +153,14 @@ def fold(snapshot: Snapshot, change: Change, version: int, busy: Collection[int]
     """Return the snapshot with a change in it; the parts `busy` are being merged by others."""
     parts = [*snapshot.parts]
     if not change.fresh:
-        codes = key_codes(snapshot.spec, change.keys)
+        codes = change.codes
+        if codes is None:
+            codes = key_codes(snapshot.spec, change.keys)
         parts = [part.without(part.find(change.keys, codes)) for part in parts]
     stored = [p for p in parts if p.segment is not None]
     young = [p for p in parts if p.segment is None and p.rows > p.dead]
+    if change.row is None and change.part is None:
+        return replace(snapshot, parts=(*stored, *young), version=version)
     flat = [p for p in young if p.codes is None]
     waiting = sum(p.rows for p in flat)
     if change.row is not None and waiting < FLAT_ROWS and young:

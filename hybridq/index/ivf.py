@@ -206,11 +206,12 @@ class Part:
     def find(self, key: Sequence[pa.Array], known: Int64s | None = None) -> Int64s:
         """Return the position of each key (an array per key column), -1 where there is none.
 
-        `known` are its codes as from `key_codes`, for who asks several parts.
+        `known` are its codes as from `key_codes`, for who asks several parts; with them only a key
+        that has a text need be given.
         """
-        if self.rows == 0:
-            return np.full(len(key[0]), -1, np.int64)
         codes = key_codes(self.spec, key) if known is None else known
+        if self.rows == 0:
+            return np.full(codes.shape[1], -1, np.int64)
         if any(d is not None for d in self.dictionaries[: len(key)]):
             codes = codes.copy()
             for i, values in enumerate(key):

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from hybridq.arrow import pa, pc
-from hybridq.index.attributes import Kind
+from hybridq.index.attributes import NULL_KEY, Kind
 from hybridq.index.delta import Change, fold, part_of
-from hybridq.index.ivf import IndexColumn, IndexSpec, Part, Snapshot
+from hybridq.index.ivf import IndexColumn, IndexSpec, Int64s, Part, Snapshot
 from hybridq.index.rows import Rows
 from hybridq.index.tail import UNHASHED
 from hybridq.nodes import quote
@@ -191,13 +191,24 @@ def apply_changes(
     return fold(snapshot, read_change(duck, snapshot, keys), version)
 
 
-def _key_column(part: Part, column: int) -> pa.Array:
-    live = part.live()
+_TIMES = (Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ)
+
+
+def _column_of(part: Part, column: int, rows: Int64s) -> pa.Array:
+    """Return the values of a column at `rows`; Python's dates end where DuckDB's do not."""
     kind = part.spec.columns[column].type
-    values = part.values(column, live)
+    wanted = arrow_type(kind.kind, kind.scale)
+    if kind.kind in _TIMES:
+        keys = part.keys[column].take(rows)
+        null = keys == NULL_KEY
+        whole = np.where(null, 0, keys)
+        if kind.kind is Kind.DATE:
+            return pa.array(whole.astype(np.int32), mask=null).cast(wanted)
+        return pa.array(whole, mask=null).cast(wanted)
+    values = part.values(column, rows)
     if kind.kind is Kind.UUID:
-        values = [str(v) for v in values]
-    return pa.array(values, arrow_type(kind.kind, kind.scale))
+        values = [v if v is None else str(v) for v in values]
+    return pa.array(values, wanted)
 
 
 def fill_hashes(duck: Duck, part: Part) -> None:
@@ -215,10 +226,7 @@ def fill_hashes(duck: Duck, part: Part) -> None:
     column = table.column(spec.column) if table is not None else None
     if column is None:
         return
-    held = {
-        f"c{i}": pa.array(part.values(i, rows), arrow_type(c.type.kind, c.type.scale))
-        for i, c in enumerate(spec.columns)
-    }
+    held = {f"c{i}": _column_of(part, i, rows) for i in range(len(spec.columns))}
     near = rows[: np.searchsorted(rows, part.n_vectors)]
     flat = pa.array(np.ascontiguousarray(part.vectors[near]).ravel())
     vectors = pa.FixedSizeListArray.from_arrays(flat, spec.dim)
@@ -268,8 +276,8 @@ def difference(duck: Duck, snapshot: Snapshot) -> list[pa.Array] | None:
         live = part.live()
         kept = live[marks[live]]
         if len(kept) < len(live):
-            dead = part.without(kept)
-            changed.append([_key_column(dead, i) for i in range(spec.key_count)])
+            gone = part.without(kept).live()
+            changed.append([_column_of(part, i, gone) for i in range(spec.key_count)])
     return distinct_keys(spec, changed) if changed else None
 
 

@@ -7,13 +7,15 @@ index had it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from hybridq.arrow import pa
 from hybridq.index.delta import generation_for
-from hybridq.index.ivf import IndexSpec, Int64s, Part, Snapshot, Uint64s, key_codes
+from hybridq.index.ivf import Float32s, IndexSpec, Int64s, Part, Snapshot, Uint64s, key_codes
+from hybridq.index.maintain import key_arrays
 from hybridq.index.merge import Merge
 from hybridq.index.tail import OneRow
 from hybridq.nodes import Metric
@@ -37,7 +39,7 @@ def patched(
     if len(keys[0]) == 1:
         part, positions, _ = found[0]
         if positions[0] < part.n_vectors:
-            return _one(spec, part, positions, new_keys, new_dictionaries)
+            return _one(part, positions, new_keys, new_dictionaries)
     if spec.metric is Metric.COSINE and any(p[-1] >= part.n_vectors for part, p, _ in found):
         return None  # whether its vector is NULL or zero, only the table knows
     generation = generation_for(spec, len(keys[0]), snapshot.generation)
@@ -78,18 +80,74 @@ def _only(part: Part, positions: Int64s) -> Part:
 
 
 def _one(
-    spec: IndexSpec,
     part: Part,
     positions: Int64s,
     keys: Int64s,
     dictionaries: Sequence[pa.Array | None],
 ) -> OneRow:
-    if part.unverified is not None:
-        part.unverified.check(positions)
+    vector = vector_at(part, int(positions[0]))
+    assert vector is not None
+    return OneRow(_texts(keys[:, 0], dictionaries), vector)
+
+
+def _texts(keys: Int64s, dictionaries: Sequence[pa.Array | None]) -> list[int | str | None]:
+    """Return the keys of a row as `OneRow` has them."""
     texts: list[int | str | None] = []
-    for key, dictionary in zip(keys[:, 0].tolist(), dictionaries, strict=True):
+    for key, dictionary in zip(keys.tolist(), dictionaries, strict=True):
         if dictionary is None:
             texts.append(key)
         else:
             texts.append(dictionary[key].as_py() if key >= 0 else None)
-    return OneRow(texts, part.vectors[positions[0]])
+    return texts
+
+
+# -- a single row -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OneKey:
+    """The key of a row as Python's values, and as `OneRow` has it."""
+
+    spec: IndexSpec
+    values: Sequence[Any]
+    keys: Sequence[int | str | None]
+
+    @property
+    def codes(self) -> Int64s:
+        """The codes, see `key_codes`."""
+        codes = [[key if isinstance(key, int) else 0] for key in self.keys]
+        return np.array(codes, np.int64)
+
+    @property
+    def texts(self) -> list[pa.Array]:
+        """The arrays that `Part.find` needs beside the codes: none, if no text is among them."""
+        return self.arrays() if any(isinstance(key, str) for key in self.keys) else []
+
+    def arrays(self) -> list[pa.Array]:
+        """Return an array per key column."""
+        return key_arrays(self.spec, [self.values])
+
+
+def place_of(snapshot: Snapshot, key: OneKey) -> tuple[Part, int] | None:
+    """Return the part and the position of the row with a key, None if there is none."""
+    codes, texts = key.codes, key.texts
+    for part in snapshot.parts:
+        positions = part.find(texts, codes)
+        if part.is_live(positions)[0]:
+            return part, int(positions[0])
+    return None
+
+
+def keys_at(part: Part, position: int) -> list[int | str | None]:
+    """Return the keys of a row as `OneRow` has them."""
+    return _texts(part.keys[:, position], part.dictionaries)
+
+
+def vector_at(part: Part, position: int) -> Float32s | None:
+    """Return the vector of a row with a distance, None for another; DamagedError if it is not."""
+    if position >= part.n_vectors:
+        return None
+    if part.unverified is not None:
+        part.unverified.check(np.array([position]))
+    vector: Float32s = part.vectors[position]
+    return vector

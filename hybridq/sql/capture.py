@@ -10,6 +10,7 @@ from __future__ import annotations
 from sqlglot.tokenizer_core import TokenType
 
 from hybridq.nodes import SingleValues, TableName, Write
+from hybridq.sql.keyed import by_key
 from hybridq.sql.lexical import Piece, closing, depths, placeholders
 
 _NAMES = (TokenType.VAR, TokenType.IDENTIFIER)
@@ -101,6 +102,7 @@ def write_of(piece: Piece) -> Write | None:
         columns=columns,
         single_values=None if has_with else _single_values(piece, depth, body, kind),
         rows=_rows(piece, depth, start) if kind == "UPDATE" and not has_with else None,
+        by_key=by_key(piece, after) if kind in ("UPDATE", "DELETE") and not has_with else None,
     )
 
 

@@ -68,6 +68,15 @@ for step in range(100000):
         con.execute("CHECKPOINT")
     said("done", step)
 """
+# One row at a time by its key: a row is inserted, changed twice, and an old one deleted.
+BY_KEY = """
+for step in range(100000):
+    con.execute(INSERT, (10000 + step, 3, "bee", vector(step).tolist(), "x"))
+    con.execute("UPDATE t SET v = ? WHERE id = ?", [vector(step + 1).tolist(), 10000 + step])
+    con.execute("UPDATE t SET note = ?, g = ? WHERE id = ?", [str(step), step % 5, 10000 + step])
+    con.execute("DELETE FROM t WHERE id = ?", [10000 + step - 7])
+    said("done", step)
+"""
 INDEXES = """
 for step in range(100000):
     con.execute("DROP INDEX IF EXISTS i")
@@ -137,6 +146,17 @@ def transacted(con, last):
     assert count(con, "length(note) > 20") == 600
 
 
+def changed(con, last):
+    con.execute("DELETE FROM t WHERE note = 'x'")
+    found = batches(con)
+    done = last + 1 if last + 1 in found else last
+    whole = set(range(max(0, done - 6), done + 1))
+    assert whole <= set(found) <= whole | {done - 7}
+    assert set(found) == whole or done > last
+    for note, v in con.execute("SELECT note, v FROM t WHERE length(note) < 20").fetchall():
+        assert np.array_equal(v, vector(int(note) + 1))
+
+
 def merged(con, last):
     con.execute("DELETE FROM t WHERE note = 'x'")
     inserted(con, last)
@@ -151,6 +171,7 @@ WORKS = {
     "updates": (UPDATES, updated),
     "transactions": (TRANSACTIONS, transacted),
     "merges": (MERGES, merged),
+    "by key": (BY_KEY, changed),
     "create index": (INDEXES, kept),
     "reindex": (REINDEXES, kept),
 }
@@ -175,7 +196,7 @@ def survive(path, name, moment):
         check(con)
 
 
-@pytest.mark.parametrize("name", ["transactions", "merges", "create index", "reindex"])
+@pytest.mark.parametrize("name", ["transactions", "merges", "by key", "create index", "reindex"])
 def test_killed_once(tmp_path, name):
     moment = np.random.default_rng(len(name)).uniform(0.05, 0.4)
     survive(tmp_path / "album.duckdb", name, moment)

@@ -123,6 +123,39 @@ def test_vectors_are_not_read_from_the_table(path, monkeypatch):
         index_equals_table(con)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("UUID", "'00000000-0000-0000-0000-00000000000' || i"),
+        ("DATE", "CASE i WHEN 3 THEN 'infinity'::DATE ELSE '2024-01-01' END"),
+        ("TIMESTAMP", "CASE i WHEN 3 THEN '-infinity'::TIMESTAMP ELSE '2024-01-01' END"),
+        ("TIMESTAMPTZ", "CASE i WHEN 3 THEN 'infinity'::TIMESTAMPTZ ELSE '2024-01-01' END"),
+        ("TIME", "'12:00:00.5'"),
+        ("DECIMAL(8, 2)", "i / 4"),
+        ("ENUM ('a', 'b')", "'b'"),
+    ],
+)
+def test_a_row_of_every_type_is_moved(tmp_path, kind, value):
+    with hybridq.connect(tmp_path / "t.duckdb") as con:
+        con.execute(f"CREATE TABLE t (id INTEGER PRIMARY KEY, x {kind}, g INTEGER, v FLOAT[2])")
+        con.execute(
+            f"INSERT INTO t SELECT i, NULLIF(({value})::{kind}, CASE i WHEN 4 THEN "
+            f"({value})::{kind} END), i, [i, 1] FROM range(10) r(i)"
+        )
+        con.execute("CREATE INDEX i ON t USING ann (v)")
+        for i in (3, 4, 5):
+            con.execute("UPDATE t SET g = 7 WHERE id IN (?)", [i])
+            con.execute("UPDATE t SET g = 8 WHERE id = ?", [i + 2])
+        index_equals_table(con)
+        con.execute("CALL hybridq_merge('i')").fetchall()
+        con.execute("UPDATE t SET g = 9 WHERE id = ?", [3])
+    with hybridq.connect(tmp_path / "t.duckdb") as con:
+        assert con.notices == []
+        index_equals_table(con)
+        con.execute("TRUNCATE t")
+        index_equals_table(con)
+
+
 def test_a_value_that_the_index_cannot_hold_fails_the_statement(tmp_path):
     with hybridq.connect(tmp_path / "t.duckdb") as con:
         con.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, big BIGINT, v FLOAT[2])")

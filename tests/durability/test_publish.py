@@ -17,15 +17,19 @@ from tests.equal import index_equals_table
 FILES = {
     str(Path(transaction.__file__).parents[1] / name)
     for name in (
-        *("exec/transaction.py", "exec/boundaries.py", "exec/single.py"),
-        *("index/locks.py", "instance.py"),
+        *("exec/transaction.py", "exec/boundaries.py", "exec/alone.py", "exec/by_key.py"),
+        *("exec/single.py", "index/locks.py", "instance.py"),
     )
 }
 WRITES = {
-    "insert": ("INSERT INTO t VALUES (?, 3, 'ant', ?, 'n')", True),
-    "delete": ("DELETE FROM t WHERE id = ? - 5000", False),
-    "beside": ("UPDATE t SET note = ?::TEXT WHERE id = 7", False),
-    "key": ("UPDATE t SET id = ? WHERE id = (SELECT max(id) FROM t)", False),
+    "insert": ("INSERT INTO t VALUES (?, 3, 'ant', ?, 'n')", lambda i: [i, vector(i).tolist()]),
+    "insert one": (INSERT, row),
+    "delete": ("DELETE FROM t WHERE id = ? - 5000", lambda i: [i]),
+    "delete by key": ("DELETE FROM t WHERE id = ?", lambda i: [i]),
+    "update by key": ("UPDATE t SET g = ?, v = ? WHERE id = 7", lambda i: [i, vector(i).tolist()]),
+    "beside": ("UPDATE t SET note = ?::TEXT WHERE id = 7", lambda i: [i]),
+    "beside many": ("UPDATE t SET note = ?::TEXT WHERE id < 7", lambda i: [i]),
+    "key": ("UPDATE t SET id = ? WHERE id = (SELECT max(id) FROM t)", lambda i: [i]),
 }
 
 
@@ -96,17 +100,17 @@ def test_an_error_at_any_line(path, write, error, explicit):
 
 
 def fail_at_lines(path, write, error, explicit, first, step):
-    text, with_vector = WRITES[write]
+    text, given = WRITES[write]
     with hybridq.connect(path) as con, hybridq.connect(path) as other:
-        number = 5000
-        for at in range(first, 2000, step):
-            number += 1
-            given = [number, vector(number).tolist()] if with_vector else [number]
+        for at in (0, *range(first, 2000, step)):  # at first it becomes known
+            number = 5000 + at
+            if write == "delete by key":
+                con.execute(INSERT, row(number))
 
-            def work(given=given):
+            def work(number=number):
                 if explicit:
                     con.begin()
-                con.execute(text, given)
+                con.execute(text, given(number))
                 if explicit:
                     con.commit()
 
@@ -118,7 +122,7 @@ def fail_at_lines(path, write, error, explicit, first, step):
             index_equals_table(other)
             found = other.execute("SELECT id FROM t ORDER BY v <-> ? LIMIT 500", [vector(1)])
             assert len(found.fetchall()) == count(con)
-            if not hit:
+            if not hit and at:
                 break
         assert at > 20
         check(con)

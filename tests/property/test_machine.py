@@ -29,6 +29,7 @@ import hybridq
 from tests.equal import index_equals_table
 
 DIM = 3
+BY_ID = ("id = ?", "id IN (?)")  # as one statement, and by the general way
 WHO = st.sampled_from([0, 1])
 IDS = st.integers(0, 40)
 LABELS = st.sampled_from([None, "a", "b", "é"])
@@ -201,7 +202,8 @@ class Machine(RuleBasedStateMachine):
         view = self.view(who)
         if i in view:
             after = {**view, i: (*view[i][:2], vector)}
-            self.write(who, "UPDATE t SET v = ? WHERE id = ?", [vector, i], after)
+            where = data.draw(st.sampled_from(BY_ID))
+            self.write(who, f"UPDATE t SET v = ? WHERE {where}", [vector, i], after)
 
     @precondition(lambda self: self.committed)
     @rule(who=WHO, data=st.data(), label=LABELS, n=NUMBERS)
@@ -210,7 +212,19 @@ class Machine(RuleBasedStateMachine):
         view = self.view(who)
         if i in view:
             after = {**view, i: (label, n, view[i][2])}
-            self.write(who, "UPDATE t SET label = ?, n = ? WHERE id = ?", [label, n, i], after)
+            text = f"UPDATE t SET label = ?, n = ? WHERE {data.draw(st.sampled_from(BY_ID))}"
+            self.write(who, text, [label, n, i], after)
+
+    @precondition(lambda self: self.committed)
+    @rule(who=WHO, data=st.data())
+    def update_computed(self, who, data):
+        i = self.pick(who, data)
+        view = self.view(who)
+        if i in view:
+            label, n, vector = view[i]
+            after = {**view, i: (label, n if n is None else n + 1, vector)}
+            text = f"UPDATE t SET n = n + 1 WHERE {data.draw(st.sampled_from(BY_ID))}"
+            self.write(who, text, [i], after)
 
     @precondition(lambda self: self.committed)
     @rule(who=WHO, data=st.data(), new=st.integers(50, 60))
@@ -228,6 +242,15 @@ class Machine(RuleBasedStateMachine):
         after = {i: row for i, row in view.items() if not low <= i <= low + width}
         if len(after) < len(view):
             self.write(who, "DELETE FROM t WHERE id BETWEEN ? AND ?", [low, low + width], after)
+
+    @precondition(lambda self: self.committed)
+    @rule(who=WHO, data=st.data())
+    def delete_one(self, who, data):
+        i = self.pick(who, data)
+        view = self.view(who)
+        if i in view:
+            after = {k: row for k, row in view.items() if k != i}
+            self.write(who, "DELETE FROM t WHERE id = ?", [i], after)
 
     def pick(self, who, data):
         return data.draw(st.sampled_from(sorted(self.view(who)) or [0]))
