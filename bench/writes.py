@@ -190,20 +190,20 @@ class Searcher:
         }
 
 
-def batches(data: Dataset, kind: str, seconds: float, fresh: int) -> list[Any]:
+def batches(data: Dataset, kind: str, seconds: float, fresh: int, size: int = _BATCH) -> list[Any]:
     """Return what is written in so many seconds, made before: to make rows is not to write them."""
     made = []
-    for first in range(0, int(seconds * _MOST_ROWS_PER_SECOND), _BATCH):
-        at = first % (len(data.vectors) - _BATCH)
+    for first in range(0, int(seconds * _MOST_ROWS_PER_SECOND), size):
+        at = first % (len(data.vectors) - size)
         give = arrow if kind == "arrow" else rows
-        made.append(give(data, at, at + _BATCH, fresh + first))
+        made.append(give(data, at, at + size, fresh + first))
     # Python's collector would go through a million rows again and again.
     gc.collect()
     gc.freeze()
     return made
 
 
-def stream(data: Dataset, folder: Path, seconds: float) -> dict[str, Any]:
+def stream(data: Dataset, folder: Path, seconds: float, size: int = _BATCH) -> dict[str, Any]:
     """Rows a second of writers beside a searching thread, and the searches' latency.
 
     As fast as writers go, and at the rate that is asked of them. `machine` is what the same
@@ -211,7 +211,7 @@ def stream(data: Dataset, folder: Path, seconds: float) -> dict[str, Any]:
     Python's is between them, so it is what a core costs that more threads want than there are.
     """
     path = folder / "built.duckdb"
-    out: dict[str, Any] = {"switch_interval_seconds": sys.getswitchinterval()}
+    out: dict[str, Any] = {"switch_interval_seconds": sys.getswitchinterval(), "batch_rows": size}
     fresh = 20_000_000
     with hybridq.connect(path) as con:
         with Searcher(path, data) as searcher:
@@ -222,8 +222,8 @@ def stream(data: Dataset, folder: Path, seconds: float) -> dict[str, Any]:
         out["machine"] = {"idle": elsewhere.summary()}
         for kind in ("arrow", "executemany"):
             for rate in (None, _RATE):
-                given = batches(data, kind, seconds, fresh)
-                fresh += _BATCH * len(given)
+                given = batches(data, kind, seconds, fresh, size)
+                fresh += size * len(given)
                 name = kind if rate is None else f"{kind} at {rate:,} rows/s"
                 with Searcher(path, data) as searcher:
                     reached = _write(con, given, kind, seconds, rate)
@@ -253,7 +253,7 @@ def _write(con: Any, given: list[Any], kind: str, seconds: float, rate: int | No
             con.execute("INSERT INTO items SELECT * FROM source")
         else:
             con.executemany(ROW, batch)
-        written += _BATCH
+        written += len(batch)
         if rate is not None:
             time.sleep(max(0.0, began + written / rate - time.perf_counter()))
     return written / (time.perf_counter() - began)
@@ -367,6 +367,7 @@ def main() -> None:
     parser.add_argument(
         "--interval", type=float, help="sys.setswitchinterval: see docs/sql.md, Writes"
     )
+    parser.add_argument("--batch", type=int, default=_BATCH, help="rows a batch of stream")
     parser.add_argument("--folder", type=Path, help="keep the databases here, and use them again")
     arguments = parser.parse_args()
     if arguments.interval is not None:
@@ -380,10 +381,8 @@ def main() -> None:
         if "single" in arguments.only:
             print(json.dumps({"single": single(data, folder)}, indent=2), flush=True)
         if "stream" in arguments.only:
-            print(
-                json.dumps({"stream": stream(data, folder, arguments.seconds)}, indent=2),
-                flush=True,
-            )
+            found = stream(data, folder, arguments.seconds, arguments.batch)
+            print(json.dumps({"stream": found}, indent=2), flush=True)
         if "delta" in arguments.only:
             print(json.dumps({"delta": delta(data, folder)}, indent=2), flush=True)
     finally:
