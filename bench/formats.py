@@ -267,4 +267,6 @@ def command(arguments: argparse.Namespace) -> int:
 def _describe(data: Dataset) -> None:
     print(f"{data.name}: {len(data.vectors):,} x {data.dim}, {len(data.queries)} queries")
     for name, column in data.attributes.items():
-        print(f"  {name:15} {column.dtype!s:8} {column.min()} … {column.max()}")
+        # NumPy has no minimum of texts.
+        low, high = np.sort(column)[[0, -1]]
+        print(f"  {name:15} {column.dtype!s:8} {low} … {high}")

@@ -1,5 +1,6 @@
 """Public formats are read as they are written; files that are damaged are named."""
 
+import argparse
 import json
 import struct
 
@@ -90,6 +91,17 @@ def test_qdrant(tmp_path):
     b = data.attributes["b"]
     passing = np.flatnonzero((data.attributes["a"] == 3) & (b > 2) & (b < 8))
     assert (cell.passing(data.attributes, 1) == passing).all()
+
+
+@pytest.mark.usefixtures("small")
+def test_an_imported_set_is_described(tmp_path, capsys):
+    qdrant(tmp_path, [{"and": [{"a": {"match": {"value": 3}}}]}])
+    command = argparse.Namespace(source=[tmp_path], name=["mine"], rows=None, verify=False)
+    assert formats.command(command) == 0
+    said = capsys.readouterr().out
+    assert "mine-100: 100 x 6, 1 queries" in said
+    assert "0 … 4" in said
+    assert "t0 … t2" in said
 
 
 def test_qdrant_with_a_line_that_is_no_json(tmp_path):
