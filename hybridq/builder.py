@@ -197,10 +197,10 @@ class Builder:
 
     def _show(self, state: IndexState, publish: Callable[[], None] | None) -> None:
         owner, name = self._owner, state.name.lower()
+        if publish is not None and not state.published:
+            publish()  # first: readers take no lock
         owner.indexes[name] = state
         owner.unusable.pop(name, None)
-        if publish is not None:
-            publish()
         owner.epoch += 1
 
     def _is_named(self, part: Part) -> bool:

@@ -109,12 +109,12 @@ def _default_include(duck: Duck, table: TableInfo) -> list[str]:
         (texts if kind.kind is Kind.TEXT else names).append(column.name)
     if texts:
         source = TableName(name=table.name, schema=table.schema, catalog=table.catalog).sql()
-        lengths = ", ".join(f"max(strlen({quote(t)}))" for t in texts)
+        lengths = ", ".join(f"avg(strlen({quote(t)}))" for t in texts)
         row = first_row(duck, f"SELECT {lengths} FROM {source}")
-        longest = row if row is not None else ()
+        average = row if row is not None else ()
         names.extend(
             t
-            for t, length in zip(texts, longest, strict=True)
+            for t, length in zip(texts, average, strict=True)
             if length is None or length <= SHORT_TEXT_BYTES
         )
     wanted = set(names)

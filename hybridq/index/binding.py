@@ -41,6 +41,7 @@ from hybridq.index.bounds import bound_of
 from hybridq.index.intervals import ALL, Interval, complement, intersect, union
 from hybridq.index.ivf import Part, Snapshot
 from hybridq.index.leaves import intervals
+from hybridq.index.patterns import matches
 from hybridq.index.verdicts import Rows, Verdict, depth, join, of_codes, of_ranges, packed
 from hybridq.kernels import predicate as kernel
 from hybridq.nodes import Metric, literal
@@ -170,6 +171,8 @@ def _test(
         return None
     if test.leaf is not None:
         found = _leaf(test, test.leaf, position, snapshot, parameters, evaluator)
+        if found is None:
+            found = _like(test, test.leaf, position, snapshot, parameters)
         if found is not None:
             return [*found]
     if test.expression is None or column.type.kind not in _BY_VALUE:
@@ -266,6 +269,32 @@ def _leaf(
         return found
     cast = _with_casts(leaf, kind, known)
     return None if cast == leaf else _leaf(test, cast, position, snapshot, parameters, evaluator)
+
+
+def _like(
+    test: ColumnTest,
+    leaf: Leaf,
+    position: int,
+    snapshot: Snapshot,
+    parameters: Mapping[str, Any],
+) -> list[Verdict] | None:
+    if not isinstance(leaf, Compare) or leaf.op != "like" or isinstance(leaf.value, Evaluated):
+        return None
+    pattern, truth = bound_of(leaf.value, parameters).value, test.truth
+    if snapshot.spec.columns[position].type.kind is not Kind.TEXT or not isinstance(pattern, str):
+        return None
+
+    def verdict(texts: pa.Array | None) -> Verdict | None:
+        hits = matches(texts, pattern)
+        if hits is None:
+            return None
+        flags = np.empty(len(hits) + 1, np.bool_)
+        flags[0] = truth.holds(None)
+        flags[1:] = np.where(hits, truth.holds(True), truth.holds(False))
+        return of_codes(position, flags)
+
+    found = [v for v in _per_dictionary(snapshot, position, verdict) if v is not None]
+    return found if len(found) == len(snapshot.parts) else None
 
 
 def _operands(leaf: Leaf) -> tuple[Operand, ...]:

@@ -71,10 +71,10 @@ def of_ranges(column: int, found: Sequence[Interval]) -> Verdict:
 
 def of_codes(column: int, flags: Flags) -> Verdict:
     """Return a set of codes, as intervals where it has few runs."""
-    steps = np.flatnonzero(np.diff(flags[1:].astype(np.int8), prepend=0, append=0))
-    runs = [(int(a), int(b) - 1) for a, b in zip(steps[::2], steps[1::2], strict=True)]
-    if len(runs) > _FEW:
+    steps = np.flatnonzero(np.diff(flags[1:].view(np.int8), prepend=0, append=0))
+    if len(steps) > 2 * _FEW:
         return Codes(column, flags, packed(flags))
+    runs = [(a, b - 1) for a, b in steps.reshape(-1, 2).tolist()]
     return of_ranges(column, [(NULL_KEY, NULL_KEY), *runs] if flags[0] else runs)
 
 

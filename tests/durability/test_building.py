@@ -90,6 +90,28 @@ def test_writes_go_on_and_are_not_missed(path, build, write, tmp_path):
     assert len(album.segments(path)) == 1
 
 
+class Watched(dict):
+    """Notes how many rows an index has in the moment that others can see it."""
+
+    def __init__(self, known):
+        super().__init__(known)
+        self.rows = []
+
+    def __setitem__(self, name, state):
+        self.rows.append(state.snapshot.live_rows)
+        super().__setitem__(name, state)
+
+
+def test_nobody_sees_it_without_what_was_written_meanwhile(path, build):
+    with hybridq.connect(path) as two:
+        during = During(lambda: WRITES["insert"](two))
+        with hybridq.connect(path, progress=during) as one:
+            instance = one.check_open().instance
+            instance.indexes = watched = Watched(instance.indexes)
+            one.execute(BUILDS[build])
+            assert watched.rows == [count(one)]
+
+
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_a_transaction_that_wrote_before_and_ends_after(path, build, end):
     with hybridq.connect(path) as one, hybridq.connect(path) as two:
