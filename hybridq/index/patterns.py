@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from hybridq.arrow import pa, pc
+from hybridq.kernels import substrings
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
@@ -35,23 +36,11 @@ def matches(texts: pa.Array, pattern: str) -> Flags | None:
 
 
 def containing(texts: pa.Array, wanted: bytes) -> Flags:
-    """Return which texts contain some bytes.
-
-    Arrow goes through them byte by byte; here the first and the last of them are looked for in all
-    texts at once, and the others where both were found.
-    """
-    found = np.zeros(len(texts), np.bool_)
+    """Return which texts contain some bytes, one or more."""
+    found = np.zeros(len(texts), np.uint8)
     _, where, buffer = texts.buffers()
-    ends: Any = np.frombuffer(where, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    begin = int(ends[0]) if len(texts) else 0
-    size = (int(ends[-1]) if len(texts) else 0) - begin
-    if buffer is None or size < len(wanted):
-        return found
-    data: Any = np.frombuffer(buffer, np.uint8)[begin : begin + size]
-    last = len(wanted) - 1
-    at = np.flatnonzero((data[: size - last] == wanted[0]) & (data[last:] == wanted[-1]))
-    for i in range(1, last):
-        at = at[data[at + i] == wanted[i]]
-    text = np.searchsorted(ends, at + begin, "right") - 1
-    found[text[at + begin + last < ends[text + 1]]] = True
-    return found
+    if len(texts) and buffer is not None:
+        ends = np.frombuffer(where, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+        data = np.frombuffer(buffer, np.uint8)
+        substrings.mark_containing(data, ends, np.frombuffer(wanted, np.uint8), found)
+    return found.view(np.bool_)
