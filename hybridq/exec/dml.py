@@ -39,7 +39,7 @@ def run_passthrough(session: Host, statement: Passthrough, parameters: Parameter
 
 def _run_passthrough(session: Host, statement: Passthrough, text: str, given: Any) -> Result:
     if statement.writes is None and not statement.schema_change:
-        return session.run_duck(text, given, read=not _copies(text))
+        return session.run_duck(text, given, read=not _begins(text, "COPY"))
     _note_write(session)
     tracking = tracking_of(session, statement)
     if tracking.states and not statement.keeps_rows:
@@ -51,7 +51,7 @@ def _run_passthrough(session: Host, statement: Passthrough, text: str, given: An
         session.free_connection()
         if statement.schema_change:
             session.schema_changed()
-            check_schema(session, tracking.states, transaction, renames=_renames(text))
+            check_schema(session, tracking.states, transaction, renames=_begins(text, "ALTER"))
         return result
 
     if tracking.states:
@@ -68,7 +68,7 @@ def _run_passthrough(session: Host, statement: Passthrough, text: str, given: An
         result.drain()
         session.free_connection()
         _catch_up(session, statement)
-    if _imports(text):
+    if _begins(text, "IMPORT"):
         _note_import(session)
     return result
 
@@ -107,16 +107,8 @@ def _note_import(session: Host) -> None:
         session.instance.adopt(session.progress)
 
 
-def _imports(text: str) -> bool:
-    return text.lstrip()[:7].upper() == "IMPORT "
-
-
-def _copies(text: str) -> bool:
-    return text.lstrip()[:5].upper() == "COPY "
-
-
-def _renames(text: str) -> bool:
-    return text.lstrip()[:6].upper() == "ALTER "
+def _begins(text: str, word: str) -> bool:
+    return text.lstrip()[: len(word) + 1].upper() == f"{word} "
 
 
 def _tracked(session: Host, statement: Passthrough, text: str, given: Any) -> Result:
@@ -132,7 +124,7 @@ def _tracked(session: Host, statement: Passthrough, text: str, given: Any) -> Re
         session.free_connection()
         if statement.schema_change:
             session.schema_changed()
-            check_schema(session, tracking.states, transaction, renames=_renames(text))
+            check_schema(session, tracking.states, transaction, renames=_begins(text, "ALTER"))
         for state, before in zip(tracking.states, inserted, strict=True):
             if transaction.has_dropped(state):
                 continue
