@@ -235,6 +235,7 @@ def compare(image, expected):
         check(con, index=indexed)
     with hybridq.connect(image / "album.duckdb") as con:
         assert con.notices == []
+        con.check_open().instance.merger.wait()  # what was due at the open
         named = {s for (s,) in con.execute("SELECT segment FROM hybridq.segments").fetchall()}
         there = {p.name for p in Path(f"{image / 'album.duckdb'}.hybridq").glob("*.seg*")}
         assert there == named
